@@ -1,0 +1,359 @@
+//! Rollout: the one-shot delivery of one ModelVersion to one target.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::reference::{Direction, NameRef, UidRef};
+pub use crate::rollout_status::{CheckStatus, RolloutPhase, RolloutStatus, Side, StepStatus, Weights};
+use crate::schema::{Decimal, Duration};
+
+/// The delivery of one version to one target. Its plan never changes: a new plan is a new Rollout.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "flywheel.dev",
+    version = "v1alpha1",
+    kind = "Rollout",
+    plural = "rollouts",
+    namespaced,
+    status = "RolloutStatus",
+    shortname = "fwro",
+    category = "flywheel",
+    derive = "PartialEq",
+    selectable = ".spec.targetRef.name",
+    selectable = ".spec.modelVersionRef.name",
+    doc = "The one-shot delivery of one ModelVersion to one target, in steps. Use the full name rollouts.flywheel.dev: other groups have a kind of the same name.",
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.modelVersionRef.name"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRef.name"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step.name"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weights.actual"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Hold", type_ = "string", json_path = ".status.step.holdReason"),
+    printcolumn(name = "Outcome", type_ = "string", json_path = ".status.outcome", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "self.modelVersionRef == oldSelf.modelVersionRef", "message": "modelVersionRef is immutable: create another Rollout for another version" },
+    { "rule": "self.plan == oldSelf.plan", "message": "plan is immutable: create another Rollout for another plan" },
+    { "rule": "has(self.runRef) == has(oldSelf.runRef) && (!has(self.runRef) || self.runRef == oldSelf.runRef)", "message": "runRef is immutable" },
+    { "rule": "has(self.pipelineRef) == has(oldSelf.pipelineRef) && (!has(self.pipelineRef) || self.pipelineRef == oldSelf.pipelineRef)", "message": "pipelineRef is immutable" },
+    { "rule": "self.desiredState != 'Hold' || size(self.holdReason) > 0", "message": "desiredState Hold needs holdReason: say for whom and until when it holds" },
+    { "rule": "!(oldSelf.desiredState in ['Abort', 'RollBack']) || self.desiredState == oldSelf.desiredState", "message": "a Rollout that was aborted or rolled back cannot go on: create another Rollout" },
+]))]
+pub struct RolloutSpec {
+    /// Version to deliver. Immutable.
+    pub model_version_ref: NameRef,
+    /// Target, binding, steps, checks: everything about how. Immutable.
+    pub plan: RolloutPlan,
+    /// Run that asked for this delivery; absent for a Rollout without pipeline. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_ref: Option<UidRef>,
+    /// Pipeline that asked for this delivery: its level and brake count, and its deletion aborts the Rollout. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline_ref: Option<UidRef>,
+    /// What you want now.
+    /// Progress: go through the steps.
+    /// Hold: stay at the current step.
+    /// Promote: skip the remaining waiting times and approvals, never a failed check.
+    /// Abort: back to the baseline, before promotion.
+    /// RollBack: back to the baseline, also after promotion.
+    #[serde(default)]
+    pub desired_state: RolloutDesiredState,
+    /// Why it holds; required for desiredState Hold.
+    #[serde(default)]
+    #[schemars(length(max = 512))]
+    pub hold_reason: String,
+}
+
+/// What the user wants of a Rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutDesiredState {
+    /// Go through the steps.
+    #[default]
+    Progress,
+    /// Stay at the current step.
+    Hold,
+    /// Skip waiting times and approvals.
+    Promote,
+    /// Back to the baseline, before promotion.
+    Abort,
+    /// Back to the baseline, at any time.
+    RollBack,
+}
+
+/// How a version reaches its target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "self.capacity.baseline == 'ShrinkWithWeight' || !has(self.strategy.steps) || self.strategy.steps.all(s, s.weight <= 50)", "message": "a step with weight above 50 needs capacity.baseline: ShrinkWithWeight: with all baseline pods kept, replicas cannot give more than half of the traffic to the candidate" },
+    { "rule": "!has(self.checks) || self.checks.all(c, !has(c.fromStep) || (has(self.strategy.steps) && self.strategy.steps.exists(s, s.name == c.fromStep)))", "message": "checks[].fromStep must be the name of a step" },
+]))]
+pub struct RolloutPlan {
+    /// What serves the model.
+    pub target_ref: TargetRef,
+    /// Which field of the target says which version serves.
+    pub binding: Binding,
+    /// The steps.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// What happens to the baseline's replicas.
+    #[serde(default)]
+    pub capacity: Capacity,
+    /// Queries that must pass while the candidate has traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub checks: Vec<CheckSpec>,
+    /// What happens when a check fails.
+    #[serde(default)]
+    pub rollback: RollbackPolicy,
+    /// How long the promoted version is watched: a check that fails in that time rolls it back.
+    #[serde(default)]
+    pub observe: Observe,
+    /// Longest time, in seconds, in which pods must become ready; time spent waiting does not count.
+    #[serde(default = "default_deadline")]
+    #[schemars(range(min = 10, max = 86_400))]
+    pub progress_deadline_seconds: i64,
+    /// Time between taking pods out of the Service and removing them, in seconds.
+    #[serde(default = "default_drain")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub drain_seconds: i64,
+}
+
+fn default_deadline() -> i64 {
+    600
+}
+
+fn default_drain() -> i64 {
+    5
+}
+
+/// What serves the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetRef {
+    /// Deployment.
+    #[serde(default)]
+    pub kind: TargetKind,
+    /// Name of the Deployment, in the same namespace.
+    #[schemars(length(min = 1, max = 50), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// Kinds that can serve a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TargetKind {
+    /// An apps/v1 Deployment.
+    #[default]
+    Deployment,
+}
+
+/// Which field of the target says which version serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "(self.type == 'DeploymentEnv') == has(self.name)", "message": "binding.name is the environment variable: it is required for type DeploymentEnv and forbidden for DeploymentImage" },
+]))]
+pub struct Binding {
+    /// DeploymentEnv: an environment variable carries the artifact's URI.
+    /// DeploymentImage: the container's image is the artifact (an `oci://` URI without the scheme).
+    #[serde(rename = "type")]
+    pub type_: BindingType,
+    /// Name of the container in the target's pod template.
+    #[schemars(length(min = 1, max = 63))]
+    pub container: String,
+    /// Name of the environment variable, for DeploymentEnv. Leave it out of the manifest that you sync: Flywheel sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: Option<String>,
+}
+
+/// Kinds of bindings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BindingType {
+    /// An environment variable of one container.
+    DeploymentEnv,
+    /// The image of one container.
+    DeploymentImage,
+}
+
+/// The steps of a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "!has(self.steps) || self.steps.all(a, self.steps.all(b, a.name == b.name || a.weight != b.weight))", "message": "steps must have different weights: merge the steps of equal weight" },
+]))]
+pub struct Strategy {
+    /// The steps, by increasing weight; full weight follows after the last one. Without steps the version is promoted at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub steps: Vec<Step>,
+}
+
+/// One step: a state of the traffic and what it takes to leave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "!has(self.maxDuration) || !has(self.minDuration) || duration(self.minDuration) <= duration(self.maxDuration)", "message": "maxDuration must not be shorter than minDuration" },
+]))]
+pub struct Step {
+    /// Name of the step, unique in the rollout.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Share of the traffic that the candidate gets, in percent.
+    #[schemars(range(min = 1, max = 99))]
+    pub weight: i32,
+    /// Shortest time at this step, from the moment its weight is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2))]
+    pub min_duration: Option<Duration>,
+    /// Longest time at this step; if it cannot be left by then, the version is rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2))]
+    pub max_duration: Option<Duration>,
+    /// Leaving this step needs an Approval of gate RolloutStep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<StepApproval>,
+}
+
+/// How many people must approve before a step is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepApproval {
+    /// Different people who must approve.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 10))]
+    pub min_approvals: i32,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// What happens to the baseline's replicas during the steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Capacity {
+    /// Keep: the baseline keeps its replicas, the candidate comes on top.
+    /// ShrinkWithWeight: the baseline shrinks as the candidate grows, never below one; needed for weights above 50.
+    #[serde(default)]
+    pub baseline: BaselineCapacity,
+}
+
+/// What happens to the baseline's replicas during the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BaselineCapacity {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They shrink as the candidate grows.
+    ShrinkWithWeight,
+}
+
+/// One query that must pass while the candidate has traffic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "has(self.baselineQuery) != (has(self.min) || has(self.max))", "message": "a check compares with constants (min, max) or with the baseline (baselineQuery): set one of the two" },
+    { "rule": "!has(self.baselineQuery) || (has(self.direction) && has(self.maxRelativeChange))", "message": "a check with baselineQuery needs direction and maxRelativeChange" },
+    { "rule": "has(self.baselineQuery) || (!has(self.direction) && !has(self.maxRelativeChange))", "message": "direction and maxRelativeChange compare with the baseline: add baselineQuery or remove them" },
+    { "rule": "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "message": "min must not be greater than max" },
+    { "rule": "!has(self.maxRelativeChange) || double(self.maxRelativeChange) >= 0.0", "message": "maxRelativeChange must not be negative" },
+]))]
+pub struct CheckSpec {
+    /// Name of the check, unique in the rollout.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Metric provider, as the administrator declared it.
+    pub provider_ref: NameRef,
+    /// Query with one number as answer.
+    /// `$candidate` and `$baseline` stand for the names of the two ModelVersions (`none` where a side has none),
+    /// `$namespace` for the namespace, `$since` for the time since the step began, such as `90s`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub query: String,
+    /// The same query for the baseline; the two answers are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub baseline_query: Option<String>,
+    /// Whether smaller (Minimize) or larger (Maximize) answers are better; with baselineQuery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Largest relative change for the worse against the baseline, such as `0.05` for five percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_relative_change: Option<Decimal>,
+    /// Smallest answer that passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Decimal>,
+    /// Largest answer that passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Decimal>,
+    /// Query that counts the samples behind the answer; with minSamples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub samples_query: Option<String>,
+    /// Fewest samples; below, the verdict is Inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
+    pub min_samples: Option<i64>,
+    /// Step from which on the check runs; the first one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub from_step: Option<String>,
+    /// How often it runs.
+    #[serde(default = "default_interval")]
+    #[schemars(length(min = 2))]
+    pub interval: Duration,
+    /// How many failures in a row are tolerated before onFail acts.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
+    pub failure_limit: i32,
+    /// RollBack: back to the baseline. Hold: stay at the step. Warn: only an event.
+    #[serde(default)]
+    pub on_fail: OnFail,
+}
+
+fn default_interval() -> Duration {
+    Duration::from("30s")
+}
+
+/// What a failed check does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFail {
+    /// Back to the baseline.
+    #[default]
+    RollBack,
+    /// Stay at the step.
+    Hold,
+    /// Only an event.
+    Warn,
+}
+
+/// What happens when a check fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RollbackPolicy {
+    /// Auto: the operator goes back by itself.
+    /// Recommend: it holds and says which command goes back.
+    #[serde(default)]
+    pub mode: RollbackMode,
+}
+
+/// Who decides to go back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RollbackMode {
+    /// The operator.
+    #[default]
+    Auto,
+    /// A person.
+    Recommend,
+}
+
+/// How long the promoted version is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Observe {
+    /// Time after promotion in which a failed check rolls back; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2))]
+    pub duration: Option<Duration>,
+}
