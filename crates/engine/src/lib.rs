@@ -8,5 +8,16 @@
 //! Laws, tested as properties: the same observation gives the same decision; from a quiet world every object reaches
 //! `Wait` in a bounded number of steps; an effect is only done when the stored status already names it.
 
+pub mod approval;
+pub mod bias;
+pub mod bias_policy;
 pub mod decision;
+pub mod evidence;
+pub mod gate;
+pub mod level;
+pub mod model_version;
+pub mod pipeline;
+pub mod promotion;
+pub mod rollout;
+pub mod run;
 pub mod settings;

@@ -1,0 +1,1 @@
+//! A bias policy: where it applies and what it said last.

@@ -1,0 +1,1 @@
+//! A registered version: its state, its deployments, its protection.

@@ -1,0 +1,1 @@
+//! The delivery of one version to one target.
