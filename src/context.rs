@@ -1,29 +1,66 @@
-//! What every controller needs: the client, the administrator's settings, the metric providers.
+//! What every controller needs: the client, the administrator's settings, metrics, health, the metric providers.
 
 use std::sync::Arc;
 
 use flywheel_engine::settings::Settings;
 use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::watch;
+
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::source::prometheus::Prometheus;
 
 /// Shared by all controllers.
 #[derive(Clone)]
 pub struct Context {
     /// Client whose writes are not retried by itself.
     pub client: Client,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Counts what happens.
+    pub metrics: Arc<Metrics>,
+    /// Knows whether the watches live.
+    pub health: Arc<Health>,
+    /// Asks metric providers.
+    pub prometheus: Prometheus,
     settings: watch::Receiver<Arc<Settings>>,
 }
 
 impl Context {
     /// A context with these settings, followed as they change.
     #[must_use]
-    pub const fn new(client: Client, settings: watch::Receiver<Arc<Settings>>) -> Self {
-        Self { client, settings }
+    pub fn new(
+        client: Client,
+        identity: &str,
+        settings: watch::Receiver<Arc<Settings>>,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: "flywheel".to_owned(),
+            instance: Some(identity.to_owned()),
+        };
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self {
+            client,
+            recorder,
+            metrics,
+            health,
+            prometheus: Prometheus::default(),
+            settings,
+        }
     }
 
     /// The settings in force now.
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.borrow().clone()
+    }
+
+    /// Notices every change of the settings.
+    #[must_use]
+    pub fn settings_changes(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.clone()
     }
 }

@@ -1,4 +1,18 @@
 //! The operator of Flywheel: IO and wiring around the decisions of `flywheel-engine`.
 
+pub mod apply;
+pub mod args;
 pub mod context;
 pub mod controller;
+pub mod driver;
+pub mod health;
+pub mod invalid;
+pub mod leader;
+pub mod lookup;
+pub mod metrics;
+pub mod record;
+pub mod server;
+pub mod settings;
+pub mod source;
+pub mod telemetry;
+pub mod wiring;

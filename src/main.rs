@@ -1,3 +1,133 @@
-//! Entry point.
+//! Entry point: client, settings, election, controllers, and an orderly end.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use flywheel::args::Args;
+use flywheel::context::Context;
+use flywheel::controller::bias_policy::BiasPolicies;
+use flywheel::controller::model_version::ModelVersions;
+use flywheel::controller::pipeline::Pipelines;
+use flywheel::controller::rollout::Rollouts;
+use flywheel::controller::run::Runs;
+use flywheel::health::Health;
+use flywheel::metrics::Metrics;
+use flywheel::{leader, server, settings, telemetry, wiring};
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::util::MapResponseLayer;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    telemetry::start(args.log_format);
+    match operate(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn operate(args: Args) -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (metrics, health) = (Arc::new(Metrics::new()?), Arc::new(Health::default()));
+    let web = tokio::spawn(server::serve(args.listen, metrics.clone(), health.clone()));
+    let mut config = Config::infer().await?;
+    // A write that is sent twice by the client would not be the one that was decided.
+    config.default_retry = false;
+    // The audit log of a cluster tells by this name which requests are the operator's, whoever it runs as.
+    let name = HeaderValue::from_static(concat!("flywheel-operator/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, name));
+    let client = counted(config, metrics.clone())?;
+    let settings = settings::follow(client.clone(), &args.namespace, &args.config_map).await;
+    let context = Context::new(
+        client.clone(),
+        &args.identity,
+        settings,
+        metrics.clone(),
+        health.clone(),
+    );
+    let election = leader::elect(client, &args).await?;
+    let mut leads = election.leads.clone();
+    health.ready();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        identity = args.identity,
+        "waits for the lease"
+    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => { election.resign().await; return Ok(()); }
+        _ = interrupt.recv() => { election.resign().await; return Ok(()); }
+        led = leads.wait_for(|leads| *leads) => { led?; }
+        ended = web => anyhow::bail!("the web server at {} ended: {ended:?}", args.listen),
+    }
+    metrics.leader(true);
+    tracing::info!("leads");
+    let (stop, stopped) = watch::channel(false);
+    let mut controllers = start(&context, &args.watch_namespaces, &stopped);
+    let lost = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        _ = leads.wait_for(|leads| !*leads) => true,
+        _ = controllers.join_next() => { health.ended("controllers"); true }
+    };
+    tracing::info!(lost, "ends: running reconciles are finished");
+    let _ = stop.send(true);
+    let finished = async { while controllers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(20), finished).await;
+    election.resign().await;
+    anyhow::ensure!(
+        !lost,
+        "the lease was lost, or a controller ended: another replica goes on"
+    );
+    Ok(())
+}
+
+/// A client whose answers are counted.
+fn counted(config: Config, metrics: Arc<Metrics>) -> Result<Client, kube::Error> {
+    let count = MapResponseLayer::new(move |response: http::Response<_>| {
+        metrics.answered(response.status());
+        response
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
+}
+
+/// One task per controller and watched namespace.
+fn start(context: &Context, namespaces: &[String], stop: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let all: Vec<Option<String>> = if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().cloned().map(Some).collect()
+    };
+    for namespace in all {
+        tasks.spawn(wiring::run::<Pipelines>(
+            context.clone(),
+            namespace.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(wiring::run::<Runs>(context.clone(), namespace.clone(), stop.clone()));
+        tasks.spawn(wiring::run::<ModelVersions>(
+            context.clone(),
+            namespace.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(wiring::run::<Rollouts>(
+            context.clone(),
+            namespace.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(wiring::run::<BiasPolicies>(context.clone(), namespace, stop.clone()));
+    }
+    tasks
+}

@@ -1,16 +1,17 @@
 //! One module per kind: what its decision must know, gathered by live reads.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
-use std::hash::Hash;
 
 use flywheel_engine::decision::Decision;
 use jiff::Timestamp;
-use kube::Resource;
+use kube::core::object::HasStatus;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use crate::apply::Kind;
 use crate::context::Context;
+use crate::metrics::objects::Shown;
 
 pub mod bias_policy;
 pub mod model_version;
@@ -21,14 +22,7 @@ pub mod run;
 /// A kind that the operator reconciles: `observe`, then the engine's `decide`; the driver does the rest.
 pub trait Controller: Send + Sync + 'static {
     /// The kind.
-    type Object: Resource<DynamicType: Default + Eq + Hash + Clone + Debug + Unpin>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Serialize
-        + Send
-        + Sync
-        + 'static;
+    type Object: Kind + HasStatus<Status = Self::Status> + Shown + Send + Sync + 'static;
     /// Its status.
     type Status: Clone + Debug + PartialEq + Serialize + Send + Sync;
     /// Everything that the decision may know; it can be printed as JSON and replayed.
@@ -36,6 +30,11 @@ pub trait Controller: Send + Sync + 'static {
 
     /// Name of the controller in metrics and logs, such as `rollout`.
     const NAME: &'static str;
+    /// Kinds whose changes may concern an object of this kind.
+    const RELATED: &'static [RelatedKind];
+
+    /// Whether a change of a related object of the same namespace may concern this object.
+    fn concerns(object: &Self::Object, related: &Related) -> bool;
 
     /// Gathers the observation; `object` was just read live.
     fn observe(
@@ -46,4 +45,46 @@ pub trait Controller: Send + Sync + 'static {
 
     /// The engine's pure decision.
     fn decide(observation: &Self::Observation) -> Decision<Self::Status>;
+}
+
+/// Kinds whose changes wake controllers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelatedKind {
+    /// batch/v1 Job.
+    Job,
+    /// Pod of a stage.
+    Pod,
+    /// apps/v1 Deployment.
+    Deployment,
+    /// FlywheelPipeline.
+    Pipeline,
+    /// FlywheelRun.
+    Run,
+    /// ModelVersion.
+    ModelVersion,
+    /// Rollout.
+    Rollout,
+    /// BiasPolicy.
+    BiasPolicy,
+    /// Approval; `name` is the name of its subject.
+    Approval,
+}
+
+/// A change of a related object.
+#[derive(Clone, Debug)]
+pub struct Related {
+    /// Kind.
+    pub kind: RelatedKind,
+    /// Name; of an Approval the name of its subject.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Related {
+    /// Whether it carries this label with this value.
+    #[must_use]
+    pub fn has(&self, label: &str, value: &str) -> bool {
+        self.labels.get(label).is_some_and(|found| found == value)
+    }
 }

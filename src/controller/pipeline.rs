@@ -1,1 +1,135 @@
-//! Observation of a kind.
+//! FlywheelPipeline: its runs, versions, Rollouts and snapshots, what serves, and the answers of metric triggers.
+
+use flywheel_api::flywheel_pipeline::FlywheelPipelineStatus;
+use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout, names};
+use flywheel_engine::decision::Decision;
+use flywheel_engine::model_version::Delivery;
+use flywheel_engine::pipeline::{self, MetricAnswer, PipelineObservation, RunFact, VersionView};
+use flywheel_engine::settings::Settings;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::api::ListParams;
+use kube::{Error, ResourceExt};
+
+use super::{Controller, Related, RelatedKind};
+use crate::context::Context;
+use crate::lookup::{list, live, policies, versions};
+
+/// Reconciles FlywheelPipelines.
+pub struct Pipelines;
+
+impl Controller for Pipelines {
+    type Object = FlywheelPipeline;
+    type Status = FlywheelPipelineStatus;
+    type Observation = PipelineObservation;
+
+    const NAME: &'static str = "pipeline";
+    const RELATED: &'static [RelatedKind] = &[
+        RelatedKind::Pipeline,
+        RelatedKind::Run,
+        RelatedKind::ModelVersion,
+        RelatedKind::Rollout,
+        RelatedKind::BiasPolicy,
+        RelatedKind::Deployment,
+    ];
+
+    fn concerns(object: &FlywheelPipeline, related: &Related) -> bool {
+        let name = object.name_any();
+        match related.kind {
+            // A pipeline that held the model's name may be gone.
+            RelatedKind::Pipeline => related.name != name,
+            RelatedKind::Run => {
+                related.has(names::LABEL_PIPELINE, &name) || !related.labels.contains_key(names::LABEL_PIPELINE)
+            }
+            RelatedKind::ModelVersion | RelatedKind::Rollout => {
+                related.has(names::LABEL_MODEL, &object.spec.model.name)
+            }
+            RelatedKind::BiasPolicy => true,
+            RelatedKind::Deployment => object
+                .spec
+                .rollout
+                .as_ref()
+                .is_some_and(|r| r.target_ref.name == related.name),
+            RelatedKind::Job | RelatedKind::Pod | RelatedKind::Approval => false,
+        }
+    }
+
+    async fn observe(
+        context: &Context,
+        pipeline: FlywheelPipeline,
+        now: Timestamp,
+    ) -> Result<PipelineObservation, Error> {
+        let client = &context.client;
+        let (namespace, name) = (pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+        let uid = pipeline.metadata.uid.clone().unwrap_or_default();
+        let model = pipeline.spec.model.name.clone();
+        let same_model = ListParams::default().fields(&format!("spec.model.name={model}"));
+        let siblings: Vec<FlywheelPipeline> = list(client, &namespace, same_model).await?;
+        // Before the runs: a snapshot that is made in between is not taken for one that no run refers to.
+        let of_uid = ListParams::default().labels(&format!("{}={uid}", names::LABEL_PIPELINE_UID));
+        let snapshots: Vec<ControllerRevision> = list(client, &namespace, of_uid).await?;
+        let of_pipeline = ListParams::default().fields(&format!("spec.pipelineRef.name={name}"));
+        let runs: Vec<FlywheelRun> = list(client, &namespace, of_pipeline).await?;
+        let all = versions(client, &namespace, &model).await?;
+        // A user's Rollout has no labels: those of the model are told by their versions.
+        let mut rollouts: Vec<Rollout> = list(client, &namespace, ListParams::default()).await?;
+        rollouts.retain(|r| all.iter().any(|v| v.name_any() == r.spec.model_version_ref.name));
+        let settings = (*context.settings()).clone();
+        Ok(PipelineObservation {
+            now,
+            siblings: siblings
+                .iter()
+                .filter(|p| p.name_any() != name)
+                .map(|p| (p.name_any(), created(p)))
+                .collect(),
+            policies: policies(client, &namespace, Some(&pipeline)).await?,
+            runs: runs.iter().map(|r| RunFact::of(r, &uid)).collect(),
+            live: live(client, &namespace, pipeline.spec.rollout.as_ref(), &all).await?,
+            versions: all.iter().map(VersionView::of).collect(),
+            rollouts: rollouts.iter().map(Delivery::of).collect(),
+            snapshots: snapshots
+                .iter()
+                .map(|s| (s.name_any(), s.metadata.uid.clone().unwrap_or_default()))
+                .collect(),
+            answers: answers(context, &settings, &pipeline, now).await,
+            settings,
+            pipeline,
+        })
+    }
+
+    fn decide(observation: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
+        pipeline::decide(observation)
+    }
+}
+
+fn created(object: &impl ResourceExt) -> Timestamp {
+    object
+        .meta()
+        .creation_timestamp
+        .as_ref()
+        .map(|t| t.0)
+        .unwrap_or_default()
+}
+
+/// Asks the providers of metric triggers.
+async fn answers(
+    context: &Context,
+    settings: &Settings,
+    pipeline: &FlywheelPipeline,
+    now: Timestamp,
+) -> Vec<MetricAnswer> {
+    let mut answers = Vec::new();
+    for (trigger, metric) in pipeline::due_metrics(pipeline) {
+        let Some(provider) = settings
+            .metric_providers
+            .iter()
+            .find(|p| p.name == metric.provider_ref.name)
+        else {
+            continue;
+        };
+        let query = pipeline::metric_query(pipeline, &metric, now);
+        let answer = context.prometheus.query(&provider.url, &query).await;
+        answers.push(MetricAnswer { trigger, answer });
+    }
+    answers
+}

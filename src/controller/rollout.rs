@@ -1,1 +1,151 @@
-//! Observation of a kind.
+//! Rollout: its version, target and candidate, the other Rollouts of the target, approvals, and the answers of checks.
+
+use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus, names};
+use flywheel_engine::binding::VersionView;
+use flywheel_engine::decision::Decision;
+use flywheel_engine::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
+use flywheel_engine::settings::Settings;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::ListParams;
+use kube::{Client, Error, ResourceExt};
+
+use super::{Controller, Related, RelatedKind};
+use crate::context::Context;
+use crate::lookup::{approvals, get, list, policies, rollouts_to};
+
+/// Reconciles Rollouts.
+pub struct Rollouts;
+
+impl Controller for Rollouts {
+    type Object = Rollout;
+    type Status = RolloutStatus;
+    type Observation = RolloutObservation;
+
+    const NAME: &'static str = "rollout";
+    const RELATED: &'static [RelatedKind] = &[
+        RelatedKind::Deployment,
+        RelatedKind::Rollout,
+        RelatedKind::ModelVersion,
+        RelatedKind::Pipeline,
+        RelatedKind::BiasPolicy,
+        RelatedKind::Approval,
+    ];
+
+    fn concerns(object: &Rollout, related: &Related) -> bool {
+        let target = &object.spec.plan.target_ref.name;
+        let open = object.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+        match related.kind {
+            RelatedKind::Deployment => related.name == *target || related.name == format!("{target}-candidate"),
+            // Without the label it was just made, or a person took it away: then it may be about any target.
+            RelatedKind::Rollout => {
+                let elsewhere = related.labels.get(names::LABEL_TARGET).is_some_and(|t| t != target);
+                open && related.name != object.name_any() && !elsewhere
+            }
+            RelatedKind::ModelVersion => open && related.name == object.spec.model_version_ref.name,
+            RelatedKind::Pipeline => {
+                open && object
+                    .spec
+                    .pipeline_ref
+                    .as_ref()
+                    .is_some_and(|p| p.name == related.name)
+            }
+            RelatedKind::BiasPolicy => open && object.spec.pipeline_ref.is_some(),
+            RelatedKind::Approval => open && related.name == object.name_any(),
+            RelatedKind::Job | RelatedKind::Pod | RelatedKind::Run => false,
+        }
+    }
+
+    async fn observe(context: &Context, rollout: Rollout, now: Timestamp) -> Result<RolloutObservation, Error> {
+        let client = &context.client;
+        let namespace = rollout.namespace().unwrap_or_default();
+        let settings = (*context.settings()).clone();
+        let target = rollout.spec.plan.target_ref.name.clone();
+        let candidate: Option<Deployment> = get(client, &namespace, &format!("{target}-candidate")).await?;
+        let all = rollouts_to(client, &namespace, &target).await?;
+        let versions: Vec<ModelVersion> = list(client, &namespace, ListParams::default()).await?;
+        let owner = candidate
+            .as_ref()
+            .and_then(|c| c.labels().get(names::LABEL_ROLLOUT_UID).cloned());
+        let wanted = &rollout.spec.model_version_ref.name;
+        Ok(RolloutObservation {
+            now,
+            version: versions.iter().find(|v| v.name_any() == *wanted).cloned(),
+            target: get(client, &namespace, &target).await?,
+            candidate_owner_exists: all.iter().any(|r| r.metadata.uid == owner),
+            candidate,
+            others: all
+                .iter()
+                .filter(|r| r.metadata.uid != rollout.metadata.uid)
+                .map(Peer::of)
+                .collect(),
+            pipeline: pipeline(client, &namespace, &rollout).await?,
+            versions: versions
+                .iter()
+                .map(|v| VersionView {
+                    name: v.name_any(),
+                    uri: v.spec.artifact.uri.0.clone(),
+                })
+                .collect(),
+            approvals: approvals(client, &namespace, &rollout.name_any()).await?,
+            answers: answers(context, &settings, &rollout, now).await,
+            settings,
+            rollout,
+        })
+    }
+
+    fn decide(observation: &RolloutObservation) -> Decision<RolloutStatus> {
+        rollout::decide(observation)
+    }
+}
+
+async fn pipeline(client: &Client, namespace: &str, rollout: &Rollout) -> Result<Option<PipelineFacts>, Error> {
+    let Some(reference) = &rollout.spec.pipeline_ref else {
+        return Ok(None);
+    };
+    let found: Option<FlywheelPipeline> = get(client, namespace, &reference.name).await?;
+    let Some(pipeline) = found else {
+        return Ok(None);
+    };
+    let policies = policies(client, namespace, Some(&pipeline)).await?;
+    Ok(Some(PipelineFacts::of(&pipeline, &policies)))
+}
+
+/// Asks the providers of the checks that are due.
+async fn answers(context: &Context, settings: &Settings, rollout: &Rollout, now: Timestamp) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for check in rollout::due_checks(rollout, now) {
+        let provider = settings
+            .metric_providers
+            .iter()
+            .find(|p| p.name == check.provider_ref.name);
+        let url = provider.map(|p| p.url.as_str());
+        let candidate = ask(context, url, &check.query, rollout, now).await;
+        let baseline = match &check.baseline_query {
+            Some(query) => Some(ask(context, url, query, rollout, now).await),
+            None => None,
+        };
+        let samples = match &check.samples_query {
+            Some(query) => Some(ask(context, url, query, rollout, now).await),
+            None => None,
+        };
+        answers.push(Answer {
+            check: check.name.clone(),
+            candidate,
+            baseline,
+            samples,
+        });
+    }
+    answers
+}
+
+async fn ask(context: &Context, url: Option<&str>, text: &str, rollout: &Rollout, now: Timestamp) -> Reading {
+    let Some(url) = url else {
+        return Reading::Error("the administrator declared no metric provider of that name".to_owned());
+    };
+    match context.prometheus.query(url, &rollout::query(text, rollout, now)).await {
+        Ok(Some(value)) => Reading::from(value),
+        Ok(None) => Reading::Empty,
+        Err(why) => Reading::Error(why),
+    }
+}

@@ -1,1 +1,141 @@
-//! Observation of a kind.
+//! FlywheelRun: its pipeline, snapshot, Jobs with pods, version, Rollout, policies and approvals.
+
+use flywheel_api::flywheel_run::FlywheelRunStatus;
+use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout, names};
+use flywheel_engine::decision::Decision;
+use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, VersionFact};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Client, Error, ResourceExt};
+
+use super::{Controller, Related, RelatedKind};
+use crate::context::Context;
+use crate::lookup::{approvals, get, list, live, policies, readable, versions};
+
+/// Reconciles FlywheelRuns.
+pub struct Runs;
+
+impl Controller for Runs {
+    type Object = FlywheelRun;
+    type Status = FlywheelRunStatus;
+    type Observation = RunObservation;
+
+    const NAME: &'static str = "run";
+    const RELATED: &'static [RelatedKind] = &[
+        RelatedKind::Job,
+        RelatedKind::Pod,
+        RelatedKind::Pipeline,
+        RelatedKind::Run,
+        RelatedKind::ModelVersion,
+        RelatedKind::Rollout,
+        RelatedKind::BiasPolicy,
+        RelatedKind::Approval,
+    ];
+
+    fn concerns(object: &FlywheelRun, related: &Related) -> bool {
+        let name = object.name_any();
+        let status = object.status.clone().unwrap_or_default();
+        let open = status.outcome.is_none();
+        let version = status.model_version.map(|v| v.name).unwrap_or_default();
+        match related.kind {
+            RelatedKind::Job => related.has(names::LABEL_RUN, &name),
+            RelatedKind::Pod => open && related.has(names::LABEL_RUN, &name),
+            RelatedKind::ModelVersion | RelatedKind::Rollout => {
+                open && (related.has(names::LABEL_RUN, &name) || related.name == version)
+            }
+            RelatedKind::Pipeline => open && related.name == object.spec.pipeline_ref.name,
+            RelatedKind::Run => open && related.name != name,
+            RelatedKind::BiasPolicy => open,
+            RelatedKind::Approval => open && (related.name == name || related.name == version),
+            RelatedKind::Deployment => false,
+        }
+    }
+
+    async fn observe(context: &Context, run: FlywheelRun, now: Timestamp) -> Result<RunObservation, Error> {
+        let client = &context.client;
+        let namespace = run.namespace().unwrap_or_default();
+        let status = run.status.clone().unwrap_or_default();
+        let pipeline: Option<FlywheelPipeline> = get(client, &namespace, &run.spec.pipeline_ref.name).await?;
+        let snapshot = snapshot(client, &namespace, &status).await?;
+        // The snapshot's plan counts once there is one; before, the pipeline's.
+        let plan = snapshot.as_ref().map_or_else(
+            || pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
+            |s| {
+                s.data
+                    .get("rollout")
+                    .and_then(|r| serde_json::from_value(r.clone()).ok())
+            },
+        );
+        let model = pipeline.as_ref().map(|p| p.spec.model.name.clone()).unwrap_or_default();
+        let all = if model.is_empty() {
+            Vec::new()
+        } else {
+            versions(client, &namespace, &model).await?
+        };
+        let version_name = status
+            .model_version
+            .as_ref()
+            .map(|v| v.name.clone())
+            .unwrap_or_default();
+        // After a lost status the Rollout may exist without its intent: it bears the version's name.
+        let rollout_name = status
+            .rollout
+            .as_ref()
+            .map_or(version_name.as_str(), |r| r.name.as_str());
+        let rollout: Option<Rollout> = get(client, &namespace, rollout_name).await?;
+        let mut decisions = approvals(client, &namespace, &run.name_any()).await?;
+        // A version is often called like its run; its Approvals must not be seen twice.
+        if version_name != run.name_any() {
+            decisions.extend(approvals(client, &namespace, &version_name).await?);
+        }
+        Ok(RunObservation {
+            now,
+            settings: (*context.settings()).clone(),
+            snapshot,
+            jobs: jobs(client, &namespace, &run).await?,
+            peers: peers(client, &namespace, &run).await?,
+            live: live(client, &namespace, plan.as_ref(), &all).await?,
+            version: all.iter().find(|v| v.name_any() == version_name).cloned(),
+            versions: all.iter().map(VersionFact::of).collect(),
+            rollout: rollout.as_ref().map(RolloutView::of),
+            policies: policies(client, &namespace, pipeline.as_ref()).await?,
+            approvals: decisions,
+            pipeline,
+            run,
+        })
+    }
+
+    fn decide(observation: &RunObservation) -> Decision<FlywheelRunStatus> {
+        run::decide(observation)
+    }
+}
+
+async fn snapshot(client: &Client, namespace: &str, status: &FlywheelRunStatus) -> Result<Option<SnapshotView>, Error> {
+    let name = status.snapshot.as_ref().map(|s| s.name.clone()).unwrap_or_default();
+    let found: Option<ControllerRevision> = get(client, namespace, &name).await?;
+    Ok(found.map(|r| SnapshotView {
+        name: r.name_any(),
+        data: r.data.map(|d| d.0).unwrap_or_default(),
+    }))
+}
+
+async fn jobs(client: &Client, namespace: &str, run: &FlywheelRun) -> Result<Vec<JobView>, Error> {
+    let uid = run.metadata.uid.clone().unwrap_or_default();
+    let mine = ListParams::default().labels(&format!("{}={uid}", names::LABEL_RUN_UID));
+    let jobs: Vec<Job> = list(client, namespace, mine.clone()).await?;
+    let pods: Vec<Pod> = if jobs.is_empty() {
+        Vec::new()
+    } else {
+        list(client, namespace, mine).await?
+    };
+    Ok(jobs.iter().map(|j| JobView::of(j, &pods)).collect())
+}
+
+async fn peers(client: &Client, namespace: &str, run: &FlywheelRun) -> Result<Vec<Peer>, Error> {
+    let all: Vec<FlywheelRun> = readable(client, namespace).await?;
+    let others = all.iter().filter(|r| r.metadata.uid != run.metadata.uid);
+    Ok(others.filter_map(Peer::of).collect())
+}

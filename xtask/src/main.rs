@@ -1,3 +1,31 @@
-//! Entry point.
+//! `cargo xtask <command>`: the entrance for everything that contributors do.
 
-fn main() {}
+use clap::Parser;
+use xtask::{check, cluster, demo, generate, image, test, tools, trace};
+
+/// Everything that contributors do with this repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Command {
+    Check(check::Args),
+    Cluster(cluster::Args),
+    Demo(demo::Args),
+    Generate(generate::Args),
+    Image(image::Args),
+    Test(test::Args),
+    Tools(tools::Args),
+    Trace(trace::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Check(args) => check::run(&args),
+        Command::Cluster(args) => cluster::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Image(args) => image::run(args),
+        Command::Test(args) => test::run(&args),
+        Command::Tools(args) => tools::run(args),
+        Command::Trace(args) => trace::run(&args),
+    }
+}

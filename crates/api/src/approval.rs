@@ -37,25 +37,27 @@ use crate::schema::Digest;
     { "rule": "self.gate != 'RolloutStep' || self.subjectRef.kind == 'Rollout'", "message": "gate RolloutStep is decided on a Rollout: set subjectRef.kind to Rollout" },
 ]))]
 pub struct ApprovalSpec {
-    /// Object that is decided on, with its UID.
+    /// Object that is decided on, as in its `status.waitingFor.subject`.
     pub subject_ref: SubjectRef,
-    /// Gate that is decided: Train, Promote or RolloutStep.
+    /// Gate that is decided.
+    /// Train: the training of a FlywheelRun. Promote: the delivery of a ModelVersion. RolloutStep: the next step of a Rollout.
     pub gate: ApprovalGate,
-    /// Approve lets the gate open, Reject ends the run or rolls back, Revoke takes an earlier Approval back.
+    /// What you decide.
+    /// Approve: the gate may open. Reject: the run ends, or the rollout goes back. Revoke: an earlier Approval of yours does not count any more.
     pub decision: ApprovalDecision,
     /// Digest of the evidence that was seen, from the object's `status.waitingFor.evidenceDigest`.
     pub evidence_digest: Digest,
     /// User who decides; the API server refuses any name but the requesting user's own.
     #[schemars(length(min = 1, max = 256))]
     pub approver: String,
-    /// Why, for the record.
+    /// Why you decide so, for the record.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub reason: String,
-    /// Moment from which on the decision does not count any more.
+    /// Moment from which on the decision does not count any more, such as 2026-12-31T00:00:00Z; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// Approval that is taken back, for decision Revoke.
+    /// Approval that is taken back; required for decision Revoke and forbidden otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revokes: Option<NameRef>,
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::{AutomationLevel, Direction, Enforcement};
-use crate::schema::Decimal;
+use crate::schema::{Decimal, choice, pattern};
 
 /// What fairness means for a model, and what happens when it is violated.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,14 +36,16 @@ use crate::schema::Decimal;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "(has(self.objectives) && size(self.objectives) > 0) || has(self.improvement)", "message": "a BiasPolicy needs objectives or improvement: add a limit" },
-    { "rule": "!has(self.objectives) || self.objectives.all(o, !has(o.attribute) || self.protectedAttributes.exists(a, a.name == o.attribute))", "message": "objectives[].attribute must be the name of a protected attribute" },
+    { "rule": "!has(self.objectives) || self.objectives.all(o, !has(o.attribute) || self.protectedAttributes.exists(a, a.name == o.attribute))", "message": "objectives[].attribute must be the name of a protected attribute: correct it, or leave it out for all of them" },
+    { "rule": "!has(self.objectives) || self.objectives.all(o, !(o.name in ['improvement', 'improvement-gap', 'policy']))", "message": "objectives[].name must not be improvement, improvement-gap or policy: verdicts of other rules are called so" },
 ]))]
 pub struct BiasPolicySpec {
     /// Pipelines, by their labels, that the policy applies to, beside those that name it in `spec.biasPolicies`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_selector: Option<LabelSelector>,
-    /// Highest automation level of these pipelines.
+    /// Highest automation level of these pipelines: Manual, SemiAutomated, HumanOversight or FullyAutomated; no cap if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "choice::<AutomationLevel>")]
     pub max_automation_level: Option<AutomationLevel>,
     /// Attributes whose groups must not be disadvantaged.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -67,8 +69,8 @@ pub struct BiasPolicySpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
-    /// All of these labels with these values.
-    #[schemars(extend("maxProperties" = 8, "minProperties" = 1), inner(length(max = 63)))]
+    /// Labels, all of which a pipeline must have with these values.
+    #[schemars(extend("maxProperties" = 8, "minProperties" = 1, "additionalProperties" = { "type": "string", "maxLength": 63, "pattern": pattern::LABEL_VALUE }))]
     pub match_labels: BTreeMap<String, String>,
 }
 
@@ -88,7 +90,7 @@ pub struct ProtectedAttribute {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupRules {
-    /// Fewest rows of a group.
+    /// Smallest group that is judged.
     #[serde(default)]
     pub min_size: MinSize,
 }
@@ -96,7 +98,7 @@ pub struct GroupRules {
 /// Fewest rows of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MinSize {
-    /// Rows; a group with fewer is Inconclusive.
+    /// Fewest rows of a group; one with fewer is Inconclusive, which blocks as a failure does.
     #[serde(default = "hundred")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub units: i64,
@@ -117,28 +119,33 @@ impl Default for MinSize {
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "self.compare != 'Difference' || (has(self.limit.max) && !has(self.limit.min))", "message": "compare: Difference needs limit.max only: the largest allowed gap between two groups" },
     { "rule": "self.compare != 'Ratio' || (has(self.limit.min) && !has(self.limit.max))", "message": "compare: Ratio needs limit.min only: the smallest allowed ratio of the smallest to the largest group, such as 0.80" },
+    { "rule": "self.compare != 'Ratio' || !has(self.limit.min) || (double(self.limit.min) > 0.0 && double(self.limit.min) <= 1.0)", "message": "compare: Ratio needs limit.min above 0 and at most 1, such as 0.80" },
+    { "rule": "self.compare != 'Difference' || !has(self.limit.max) || double(self.limit.max) >= 0.0", "message": "compare: Difference needs limit.max of at least 0: a gap is never negative" },
     { "rule": "self.compare != 'WorstGroup' || has(self.limit.min) != has(self.limit.max)", "message": "compare: WorstGroup needs limit.max (an error) or limit.min (a score), not both" },
 ]))]
 pub struct Objective {
     /// Name of the objective, unique in the policy.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = pattern::NAME))]
     pub name: String,
     /// Metric of the groups in the stage's result.
     #[schemars(length(min = 1, max = 63))]
     pub metric: String,
-    /// Protected attribute; all of them if absent.
+    /// Protected attribute whose groups are compared; all attributes, one after the other, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(min = 1, max = 63))]
     pub attribute: Option<String>,
+    /// How the groups are compared.
     /// Difference: largest minus smallest group. Ratio: smallest by largest group. WorstGroup: every group by itself.
     pub compare: Compare,
-    /// The limit.
+    /// The limit: max for Difference, min for Ratio, one of the two for WorstGroup.
     pub limit: Limit,
+    /// Which side bears the burden of proof.
     /// Detect: fails on evidence of a breach, passes otherwise if the groups are large enough.
     /// Assure: passes only on evidence of compliance.
     #[serde(default)]
     pub mode: Mode,
-    /// Block stops the promotion, Warn only records.
+    /// What a verdict other than a pass does.
+    /// Block: it stops the promotion. Warn: it is only recorded.
     #[serde(default)]
     pub enforcement: Enforcement,
 }
@@ -179,7 +186,7 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    { "rule": "has(self.perGroup) || has(self.gap)", "message": "improvement needs perGroup or gap (or both)" },
+    { "rule": "has(self.perGroup) || has(self.gap)", "message": "improvement needs perGroup or gap (or both): add a limit" },
 ]))]
 pub struct Improvement {
     /// Metric of the groups in the stage's result, with the live version on the same rows.
@@ -193,7 +200,8 @@ pub struct Improvement {
     /// Limit for the distance between the groups that gain most and least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
-    /// Block stops the promotion, Warn only records.
+    /// What a verdict other than a pass does.
+    /// Block: it stops the promotion. Warn: it is only recorded.
     #[serde(default)]
     pub enforcement: Enforcement,
 }
@@ -202,11 +210,12 @@ pub struct Improvement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    { "rule": "double(self.maxRegression) >= 0.0", "message": "improvement.perGroup.maxRegression must not be negative" },
+    { "rule": "double(self.maxRegression) >= 0.0", "message": "improvement.perGroup.maxRegression must not be negative: 0 demands that no group becomes worse" },
 ]))]
 pub struct PerGroup {
     /// How much worse a group may become, in units of the metric.
     pub max_regression: Decimal,
+    /// Which side bears the burden of proof.
     /// Detect: fails on evidence of a breach. Assure: passes only on evidence of compliance.
     #[serde(default)]
     pub mode: Mode,
@@ -216,11 +225,12 @@ pub struct PerGroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    { "rule": "double(self.maxWidening) >= 0.0", "message": "improvement.gap.maxWidening must not be negative" },
+    { "rule": "double(self.maxWidening) >= 0.0", "message": "improvement.gap.maxWidening must not be negative: 0 demands that all groups gain alike" },
 ]))]
 pub struct Gap {
     /// How much more one group may gain than another, in units of the metric.
     pub max_widening: Decimal,
+    /// Which side bears the burden of proof.
     /// Detect: fails on evidence of a breach. Assure: passes only on evidence of compliance.
     #[serde(default)]
     pub mode: Mode,

@@ -25,6 +25,8 @@ pub const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
 pub const TARGET_BOUND: &str = "TargetBound";
 /// The version serves on some target.
 pub const LIVE: &str = "Live";
+/// A Rollout would go back to the version.
+pub const ROLLBACK_TARGET: &str = "RollbackTarget";
 /// All checks of the Rollout pass.
 pub const CHECKS_PASSING: &str = "ChecksPassing";
 /// The administrator stopped every forward decision.

@@ -9,7 +9,7 @@ use crate::flywheel_pipeline::TriggerType;
 use crate::reference::{
     ApprovalRecord, AutomationLevel, BiasVerdict, DecisionRecord, GateVerdict, NameRef, Parameter, WaitingFor,
 };
-use crate::schema::Digest;
+use crate::schema::{Digest, choice};
 use crate::stage::{FailureClass, StageType};
 use crate::stage_contract::{Artifact, Attestations, GroupTable, Metric};
 
@@ -44,23 +44,26 @@ use crate::stage_contract::{Artifact, Attestations, GroupTable, Metric};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "self.pipelineRef == oldSelf.pipelineRef && self.trigger == oldSelf.trigger && self.requestedBy == oldSelf.requestedBy && has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters)", "message": "a FlywheelRun is immutable but for desiredState: create another run" },
+    { "rule": "self.trigger.type != 'Request' || size(self.requestedBy) > 0", "message": "requestedBy is required for a run that a user asks for (trigger.type Request): set it to your user name, as `kubectl auth whoami` prints it" },
     { "rule": "oldSelf.desiredState != 'Cancel' || self.desiredState == 'Cancel'", "message": "a cancelled run cannot go on: create another run" },
 ]))]
 pub struct FlywheelRunSpec {
-    /// Pipeline that turns.
+    /// Pipeline that turns. Immutable.
     pub pipeline_ref: NameRef,
-    /// What started the run.
+    /// What started the run; for a run that you ask for leave it out. Immutable.
     #[serde(default)]
     pub trigger: RunTrigger,
-    /// User who asked for the run; empty when the operator created it.
+    /// User who asked for the run, as `kubectl auth whoami` prints it: whose approval does not count where four eyes
+    /// are demanded. Required for type Request, empty when the operator created the run. Immutable.
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub requested_by: String,
-    /// Parameters of this run; they override the pipeline's of the same name.
+    /// Parameters of this run; they override the pipeline's of the same name. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub parameters: Vec<Parameter>,
-    /// Run, or Cancel to stop the run: its Jobs are deleted and its Rollout is aborted.
+    /// What you want now.
+    /// Run: go on. Cancel: stop for good; Jobs are deleted and the Rollout is aborted.
     #[serde(default)]
     pub desired_state: RunDesiredState,
 }
@@ -144,12 +147,14 @@ pub struct FlywheelRunStatus {
     pub observed_generation: i64,
     /// The pipeline's UID when the run began.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub pipeline_uid: Option<String>,
     /// Frozen copy of the pipeline's stages, data, gates and rollout plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
-    /// Automation level in force at the last decision.
+    /// Automation level in force at the last decision: Manual, SemiAutomated, HumanOversight or FullyAutomated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "choice::<AutomationLevel>")]
     pub level: Option<AutomationLevel>,
     /// Live version that this run's candidate is compared with; frozen when the run begins.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,7 +185,11 @@ pub struct FlywheelRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutIntent>,
     /// How the run ended.
+    /// Promoted: the version serves. Registered: it passed its gates, and the pipeline has no rollout.
+    /// Rejected: a gate, a bias policy or a person refused it. RolledBack: the rollout went back to the baseline.
+    /// Skipped: the run did not begin. Cancelled: a person stopped it. Failed: a stage failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "choice::<RunOutcome>")]
     pub outcome: Option<RunOutcome>,
     /// One sentence: why it ended so.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -243,7 +252,7 @@ pub struct StageStatus {
     /// Name of the stage.
     #[schemars(length(max = 20))]
     pub name: String,
-    /// What the stage does.
+    /// What the stage does: Collect, Filter, Label, Train, Evaluate or Custom.
     #[serde(rename = "type")]
     pub type_: StageType,
     /// Pending, Running, Succeeded or Failed.
@@ -260,7 +269,7 @@ pub struct StageStatus {
     /// When the stage ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Do not start the next attempt before.
+    /// Moment before which the next attempt does not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Time>,
     /// Digest of the image that ran, as the node reported it.
@@ -305,7 +314,7 @@ pub struct JobRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageFailure {
-    /// Infrastructure or Application.
+    /// Whose fault it is: Infrastructure or Application.
     pub class: FailureClass,
     /// Machine-readable reason, such as OOMKilled, DeadlineExceeded, ImagePullFailed, ExitCode, NoResult, BrokenResult, PodLost.
     #[schemars(length(max = 63))]

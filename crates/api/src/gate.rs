@@ -4,24 +4,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::Direction;
-use crate::schema::Decimal;
+use crate::schema::{Decimal, choice, pattern};
 
 /// One demand on a metric that a stage reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    { "rule": "self.compareTo != 'Constant' || has(self.min) || has(self.max)", "message": "a gate with compareTo: Constant needs min or max (or both)" },
+    { "rule": "self.compareTo != 'Constant' || has(self.min) || has(self.max)", "message": "a gate with compareTo: Constant needs min or max (or both): add the limit, or set compareTo: LiveVersion with direction" },
     { "rule": "self.compareTo != 'Constant' || (!has(self.maxRegression) && !has(self.minImprovement) && !has(self.direction))", "message": "direction, maxRegression and minImprovement compare with the live version: remove them, or set compareTo: LiveVersion" },
     { "rule": "self.compareTo != 'LiveVersion' || (!has(self.min) && !has(self.max))", "message": "min and max are constants: remove them, or set compareTo: Constant" },
     { "rule": "self.compareTo != 'LiveVersion' || has(self.direction)", "message": "a gate with compareTo: LiveVersion needs direction: Minimize or Maximize" },
-    { "rule": "!has(self.maxRegression) || !has(self.minImprovement)", "message": "set maxRegression or minImprovement, not both" },
-    { "rule": "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "message": "min must not be greater than max" },
+    { "rule": "!has(self.maxRegression) || !has(self.minImprovement)", "message": "set maxRegression or minImprovement, not both: one allows a loss, the other demands a gain" },
+    { "rule": "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "message": "min must not be greater than max: correct one of them" },
     { "rule": "!has(self.maxRegression) || double(self.maxRegression) >= 0.0", "message": "maxRegression must not be negative: to demand an improvement set minImprovement" },
     { "rule": "!has(self.minImprovement) || double(self.minImprovement) >= 0.0", "message": "minImprovement must not be negative: to allow a regression set maxRegression" },
 ]))]
 pub struct GateSpec {
     /// Name of the gate, unique in the pipeline.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = pattern::NAME))]
     pub name: String,
     /// Stage that reports the metric; the last stage of type Evaluate if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,6 +32,7 @@ pub struct GateSpec {
     pub metric: String,
     /// Whether smaller (Minimize) or larger (Maximize) values are better; for comparisons with the live version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "choice::<Direction>")]
     pub direction: Option<Direction>,
     /// What the metric is held against.
     /// Constant: min and max, decided on the bound of the reported interval where there is one.
@@ -48,10 +49,10 @@ pub struct GateSpec {
     /// Default 0: the candidate must be shown not to be worse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_regression: Option<Decimal>,
-    /// How much better than the live version the candidate must be, in units of the metric.
+    /// How much better than the live version the candidate must be, in units of the metric; instead of maxRegression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_improvement: Option<Decimal>,
-    /// What the evidence must have.
+    /// How sure the evidence must be.
     #[serde(default)]
     pub confidence: Confidence,
     /// What happens when the metric is missing, broken or too thin to say.
@@ -59,7 +60,7 @@ pub struct GateSpec {
     /// Hold: the run waits for a person's Approval of gate Promote, at every automation level.
     #[serde(default)]
     pub on_missing: OnMissing,
-    /// Only record what the gate would say.
+    /// If true, the gate only records what it would say and stops nothing. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
@@ -81,7 +82,7 @@ pub enum CompareTo {
     { "rule": "double(self.level) >= 0.5 && double(self.level) < 1.0", "message": "confidence.level must be at least 0.5 and below 1, such as 0.95" },
 ]))]
 pub struct Confidence {
-    /// Smallest confidence level of the reported interval.
+    /// Smallest confidence level of the reported interval, from 0.5 to below 1; a lower one is Inconclusive.
     #[serde(default = "default_level")]
     pub level: Decimal,
     /// Fewest rows behind the metric; fewer are Inconclusive.

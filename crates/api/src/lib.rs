@@ -13,6 +13,7 @@ pub mod gate;
 pub mod model_version;
 pub mod names;
 pub mod reference;
+mod remedy;
 pub mod rollout;
 pub mod rollout_status;
 pub mod schema;
@@ -47,18 +48,26 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     .collect()
 }
 
-/// What the derive cannot say: a default status for kstatus (an object without status would read as finished) and the
-/// bound on names.
+/// What the derive cannot say: a default status for kstatus (an object without status would read as finished), the
+/// bound on names, and sentences for patterns, defaults and limits.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let longest = match crd.spec.names.kind.as_str() {
+        "FlywheelPipeline" | "BiasPolicy" => names::MAX_NAME,
+        _ => names::MAX_DERIVED_NAME,
+    };
     for version in &mut crd.spec.versions {
         let has_status = version.subresources.as_ref().is_some_and(|s| s.status.is_some());
         let Some(root) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else {
             continue;
         };
-        bound_name(root);
+        bound_name(root, longest);
         let Some(properties) = root.properties.as_mut() else {
             continue;
         };
+        if let Some(spec) = properties.get_mut("spec") {
+            remedy::explain(spec);
+            remedy::spell_out(spec);
+        }
         if has_status && let Some(status) = properties.get_mut("status") {
             status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
             status.nullable = None;
@@ -67,13 +76,12 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-fn bound_name(root: &mut JSONSchemaProps) {
+fn bound_name(root: &mut JSONSchemaProps, longest: usize) {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
     root.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
-        rule: format!("size(self.metadata.name) <= {} && !self.metadata.name.contains('.')", names::MAX_NAME),
+        rule: format!("size(self.metadata.name) <= {longest} && !self.metadata.name.contains('.')"),
         message: Some(format!(
-            "metadata.name must be a DNS label of at most {} characters: Flywheel appends numbers and suffixes to it",
-            names::MAX_NAME
+            "metadata.name must be a DNS label of at most {longest} characters: it becomes part of labels and of other names"
         )),
         ..ValidationRule::default()
     });

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::{ApprovalRecord, AutomationLevel, BiasVerdict, GateVerdict, NameRef, Parameter, UidRef};
-use crate::schema::{Digest, Uri};
+use crate::schema::{Digest, Uri, pattern};
 use crate::stage::StageType;
 use crate::stage_contract::{Attestations, Window};
 
@@ -40,16 +40,15 @@ use crate::stage_contract::{Attestations, Window};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "self == oldSelf", "message": "a ModelVersion is immutable: register another version" },
-    { "rule": "!has(self.parent) || self.parent.name != self.modelName + '-' + string(self.version)", "message": "parent must be another version" },
 ]))]
 pub struct ModelVersionSpec {
     /// Name of the model.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = pattern::NAME))]
     pub model_name: String,
     /// Number of the version, unique per model.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub version: i64,
-    /// The model itself.
+    /// The model itself: where it lies and its digest.
     pub artifact: ModelArtifact,
     /// Version that was live when this one was made, and that it was compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +95,7 @@ pub struct Provenance {
     pub stages: Vec<StageProvenance>,
     /// Seed of the Train stage.
     pub seed: i64,
-    /// Automation level when the version was registered.
+    /// Automation level when the version was registered: Manual, SemiAutomated, HumanOversight or FullyAutomated.
     pub level: AutomationLevel,
     /// User who asked for the run; empty when a trigger did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -111,7 +110,7 @@ pub struct StageProvenance {
     /// Name of the stage.
     #[schemars(length(max = 20))]
     pub name: String,
-    /// What the stage does.
+    /// What the stage does: Collect, Filter, Label, Train, Evaluate or Custom.
     #[serde(rename = "type")]
     pub type_: StageType,
     /// Job that ran.
@@ -179,7 +178,9 @@ pub enum VersionState {
 pub struct ModelVersionStatus {
     /// Generation of the spec that this status is about.
     pub observed_generation: i64,
-    /// Candidate, Rejected, Approved, RollingOut, Live, Superseded or RolledBack; for people.
+    /// Where the version stands; for people.
+    /// Candidate: gates or approvals are open. Rejected: refused. Approved: by all that had to.
+    /// RollingOut: a Rollout delivers it. Live: it serves. Superseded: another one serves. RolledBack: it was taken back.
     pub state: VersionState,
     /// Digest of the evidence that approvals of gate Promote name.
     #[serde(skip_serializing_if = "Option::is_none")]

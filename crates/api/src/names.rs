@@ -51,6 +51,9 @@ pub const ANNOTATION_TEMPLATE_HASH: &str = "flywheel.dev/template-hash";
 /// Annotation on a Rollout: asks to take the drifted binding as the new baseline; value: the drifted value's digest.
 pub const ANNOTATION_ADOPT: &str = "flywheel.dev/adopt";
 
+/// Annotation on a FlywheelRun or Rollout that has begun: when. Should its status be lost, it does not begin again.
+pub const ANNOTATION_BEGUN: &str = "flywheel.dev/begun";
+
 /// Finalizer of a Rollout: traffic goes back and the candidate goes away before the object does.
 pub const FINALIZER_ROLLOUT: &str = "flywheel.dev/traffic";
 /// Finalizer of a ModelVersion: it cannot vanish while it is live or a rollback target.
@@ -67,5 +70,7 @@ pub const INPUT_ROOT: &str = "/flywheel/inputs";
 /// Folder in which a stage writes its artifacts, if they lie on a claim.
 pub const OUTPUT_ROOT: &str = "/flywheel/output";
 
-/// Longest name of a Flywheel object: leaves room for suffixes within 63 characters.
+/// Longest name of a FlywheelPipeline, a BiasPolicy and a model: leaves room for numbers and suffixes.
 pub const MAX_NAME: usize = 40;
+/// Longest name of the kinds whose names derive from others (`<pipeline>-<n>`, `<model>-<n>`): that of a label's value.
+pub const MAX_DERIVED_NAME: usize = 63;

@@ -4,13 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{Decimal, Digest};
+use crate::schema::{Decimal, Digest, choice, pattern};
 
 /// Reference by name to an object of the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NameRef {
     /// Name of the object, in the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::SUBDOMAIN))]
     pub name: String,
 }
 
@@ -37,7 +37,7 @@ pub struct UidRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Parameter {
     /// Name of the parameter, unique in its list.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z][A-Za-z0-9_.-]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::PARAMETER))]
     pub name: String,
     /// Value of the parameter, passed on as it is.
     #[schemars(length(max = 1024))]
@@ -168,7 +168,7 @@ pub struct GateVerdict {
     /// Number of rows behind the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<i64>,
-    /// The gate only records what it would have said.
+    /// If true, the gate only records what it would have said.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
@@ -244,8 +244,9 @@ pub struct DecisionRecord {
     /// One sentence for people.
     #[schemars(length(max = 512))]
     pub message: String,
-    /// Automation level in force; absent for a Rollout without pipeline.
+    /// Automation level in force: Manual, SemiAutomated, HumanOversight or FullyAutomated; absent for a Rollout without pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "choice::<AutomationLevel>")]
     pub level: Option<AutomationLevel>,
     /// Digest of the evidence that the decision stands on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -267,7 +268,7 @@ pub struct WaitingFor {
     pub evidence: String,
     /// Since when it waits.
     pub since: Time,
-    /// Approvals that are needed.
+    /// Number of Approvals, by different people, that are needed.
     pub needed: i32,
     /// Names of the Approvals that count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -328,12 +329,12 @@ pub struct ApprovalRecord {
     /// UID of the Approval.
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// Gate that was decided.
+    /// Gate that was decided: Train, Promote or RolloutStep.
     pub gate: ApprovalGate,
     /// User who decided.
     #[schemars(length(max = 256))]
     pub approver: String,
-    /// Approve or Reject.
+    /// Approve or Reject; an Approval with decision Revoke is never used itself.
     pub decision: crate::approval::ApprovalDecision,
     /// Evidence that the user had seen.
     pub evidence_digest: Digest,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::reference::{Direction, NameRef, UidRef};
 pub use crate::rollout_status::{CheckStatus, RolloutPhase, RolloutStatus, Side, StepStatus, Weights};
-use crate::schema::{Decimal, Duration};
+use crate::schema::{Decimal, Duration, choice, pattern};
 
 /// The delivery of one version to one target. Its plan never changes: a new plan is a new Rollout.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,11 +20,11 @@ use crate::schema::{Decimal, Duration};
     shortname = "fwro",
     category = "flywheel",
     derive = "PartialEq",
-    selectable = ".spec.targetRef.name",
+    selectable = ".spec.plan.targetRef.name",
     selectable = ".spec.modelVersionRef.name",
     doc = "The one-shot delivery of one ModelVersion to one target, in steps. Use the full name rollouts.flywheel.dev: other groups have a kind of the same name.",
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.modelVersionRef.name"),
-    printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRef.name"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.plan.targetRef.name"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step.name"),
     printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weights.actual"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -42,31 +42,32 @@ use crate::schema::{Decimal, Duration};
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "self.modelVersionRef == oldSelf.modelVersionRef", "message": "modelVersionRef is immutable: create another Rollout for another version" },
     { "rule": "self.plan == oldSelf.plan", "message": "plan is immutable: create another Rollout for another plan" },
-    { "rule": "has(self.runRef) == has(oldSelf.runRef) && (!has(self.runRef) || self.runRef == oldSelf.runRef)", "message": "runRef is immutable" },
-    { "rule": "has(self.pipelineRef) == has(oldSelf.pipelineRef) && (!has(self.pipelineRef) || self.pipelineRef == oldSelf.pipelineRef)", "message": "pipelineRef is immutable" },
+    { "rule": "has(self.runRef) == has(oldSelf.runRef) && (!has(self.runRef) || self.runRef == oldSelf.runRef)", "message": "runRef is immutable: it records who asked for the delivery; create another Rollout" },
+    { "rule": "has(self.pipelineRef) == has(oldSelf.pipelineRef) && (!has(self.pipelineRef) || self.pipelineRef == oldSelf.pipelineRef)", "message": "pipelineRef is immutable: it records who asked for the delivery; create another Rollout" },
     { "rule": "self.desiredState != 'Hold' || size(self.holdReason) > 0", "message": "desiredState Hold needs holdReason: say for whom and until when it holds" },
     { "rule": "!(oldSelf.desiredState in ['Abort', 'RollBack']) || self.desiredState == oldSelf.desiredState", "message": "a Rollout that was aborted or rolled back cannot go on: create another Rollout" },
 ]))]
 pub struct RolloutSpec {
-    /// Version to deliver. Immutable.
+    /// ModelVersion to deliver. Immutable.
     pub model_version_ref: NameRef,
     /// Target, binding, steps, checks: everything about how. Immutable.
     pub plan: RolloutPlan,
     /// Run that asked for this delivery; absent for a Rollout without pipeline. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_ref: Option<UidRef>,
-    /// Pipeline that asked for this delivery: its level and brake count, and its deletion aborts the Rollout. Immutable.
+    /// Pipeline that asked for this delivery: its level counts, and its deletion aborts the Rollout.
+    /// Absent for a Rollout without pipeline, which has no level. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline_ref: Option<UidRef>,
-    /// What you want now.
+    /// What you want now; it may change at any time, but Abort and RollBack are final.
     /// Progress: go through the steps.
-    /// Hold: stay at the current step.
-    /// Promote: skip the remaining waiting times and approvals, never a failed check.
+    /// Hold: stay at the current step; holdReason says why.
+    /// Promote: skip the remaining waiting times, never an approval or a failed check.
     /// Abort: back to the baseline, before promotion.
     /// RollBack: back to the baseline, also after promotion.
     #[serde(default)]
     pub desired_state: RolloutDesiredState,
-    /// Why it holds; required for desiredState Hold.
+    /// Why it holds, for whom and until when; required for desiredState Hold, shown in the status.
     #[serde(default)]
     #[schemars(length(max = 512))]
     pub hold_reason: String,
@@ -80,7 +81,7 @@ pub enum RolloutDesiredState {
     Progress,
     /// Stay at the current step.
     Hold,
-    /// Skip waiting times and approvals.
+    /// Skip waiting times; approvals and checks still count.
     Promote,
     /// Back to the baseline, before promotion.
     Abort,
@@ -93,24 +94,24 @@ pub enum RolloutDesiredState {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "self.capacity.baseline == 'ShrinkWithWeight' || !has(self.strategy.steps) || self.strategy.steps.all(s, s.weight <= 50)", "message": "a step with weight above 50 needs capacity.baseline: ShrinkWithWeight: with all baseline pods kept, replicas cannot give more than half of the traffic to the candidate" },
-    { "rule": "!has(self.checks) || self.checks.all(c, !has(c.fromStep) || (has(self.strategy.steps) && self.strategy.steps.exists(s, s.name == c.fromStep)))", "message": "checks[].fromStep must be the name of a step" },
+    { "rule": "!has(self.checks) || self.checks.all(c, !has(c.fromStep) || (has(self.strategy.steps) && self.strategy.steps.exists(s, s.name == c.fromStep)))", "message": "checks[].fromStep must be the name of a step: correct it, or leave it out for the first step" },
 ]))]
 pub struct RolloutPlan {
-    /// What serves the model.
+    /// The Deployment that serves the model.
     pub target_ref: TargetRef,
-    /// Which field of the target says which version serves.
+    /// Which field of the target says which version serves: the only one, beside an annotation, that Flywheel sets.
     pub binding: Binding,
-    /// The steps.
+    /// The steps by which the candidate gets its traffic.
     #[serde(default)]
     pub strategy: Strategy,
-    /// What happens to the baseline's replicas.
+    /// What happens to the baseline's replicas during the steps.
     #[serde(default)]
     pub capacity: Capacity,
-    /// Queries that must pass while the candidate has traffic.
+    /// Queries that must pass while the candidate has traffic, and while the promoted version is observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub checks: Vec<CheckSpec>,
-    /// What happens when a check fails.
+    /// Who decides to go back when a check with onFail RollBack fails.
     #[serde(default)]
     pub rollback: RollbackPolicy,
     /// How long the promoted version is watched: a check that fails in that time rolls it back.
@@ -120,7 +121,7 @@ pub struct RolloutPlan {
     #[serde(default = "default_deadline")]
     #[schemars(range(min = 10, max = 86_400))]
     pub progress_deadline_seconds: i64,
-    /// Time between taking pods out of the Service and removing them, in seconds.
+    /// Time between taking pods out of the Service and stopping them, in seconds.
     #[serde(default = "default_drain")]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: i64,
@@ -137,11 +138,11 @@ fn default_drain() -> i64 {
 /// What serves the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetRef {
-    /// Deployment.
+    /// Kind of the target. Deployment: a Deployment of group apps.
     #[serde(default)]
     pub kind: TargetKind,
-    /// Name of the Deployment, in the same namespace.
-    #[schemars(length(min = 1, max = 50), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    /// Name of the Deployment, in the same namespace; the candidate is called `<name>-candidate`.
+    #[schemars(length(min = 1, max = 50), regex(pattern = pattern::LABEL))]
     pub name: String,
 }
 
@@ -159,16 +160,17 @@ pub enum TargetKind {
     { "rule": "(self.type == 'DeploymentEnv') == has(self.name)", "message": "binding.name is the environment variable: it is required for type DeploymentEnv and forbidden for DeploymentImage" },
 ]))]
 pub struct Binding {
+    /// How the target is told its version.
     /// DeploymentEnv: an environment variable carries the artifact's URI.
     /// DeploymentImage: the container's image is the artifact (an `oci://` URI without the scheme).
     #[serde(rename = "type")]
     pub type_: BindingType,
     /// Name of the container in the target's pod template.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::LABEL))]
     pub container: String,
     /// Name of the environment variable, for DeploymentEnv. Leave it out of the manifest that you sync: Flywheel sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = pattern::VARIABLE))]
     pub name: Option<String>,
 }
 
@@ -185,6 +187,7 @@ pub enum BindingType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "!has(self.steps) || self.steps.all(a, self.steps.all(b, a.name == b.name || a.weight != b.weight))", "message": "steps must have different weights: merge the steps of equal weight" },
+    { "rule": "!has(self.steps) || self.steps.map(s, s.weight).isSorted()", "message": "steps must stand by increasing weight: sort them" },
 ]))]
 pub struct Strategy {
     /// The steps, by increasing weight; full weight follows after the last one. Without steps the version is promoted at once.
@@ -197,24 +200,26 @@ pub struct Strategy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    { "rule": "!has(self.maxDuration) || !has(self.minDuration) || duration(self.minDuration) <= duration(self.maxDuration)", "message": "maxDuration must not be shorter than minDuration" },
+    { "rule": "!has(self.maxDuration) || !has(self.minDuration) || duration(self.minDuration) <= duration(self.maxDuration)", "message": "maxDuration must not be shorter than minDuration: raise maxDuration or lower minDuration" },
+    { "rule": "!has(self.maxDuration) || duration(self.maxDuration) > duration('0s')", "message": "maxDuration must be longer than 0s: leave it out for no limit" },
+    { "rule": "self.name != 'full'", "message": "name must not be full: the state after the last step is called so" },
 ]))]
 pub struct Step {
     /// Name of the step, unique in the rollout.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = pattern::NAME))]
     pub name: String,
     /// Share of the traffic that the candidate gets, in percent.
     #[schemars(range(min = 1, max = 99))]
     pub weight: i32,
-    /// Shortest time at this step, from the moment its weight is reached.
+    /// Shortest time at this step, such as 10m, from the moment its weight is reached; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2))]
     pub min_duration: Option<Duration>,
-    /// Longest time at this step; if it cannot be left by then, the version is rolled back.
+    /// Longest time at this step, such as 2h; if it cannot be left by then, the version is rolled back. No limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2))]
     pub max_duration: Option<Duration>,
-    /// Leaving this step needs an Approval of gate RolloutStep.
+    /// If present, leaving this step needs Approvals of gate RolloutStep, at every automation level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<StepApproval>,
 }
@@ -223,7 +228,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepApproval {
-    /// Different people who must approve.
+    /// How many different people must approve.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 10))]
     pub min_approvals: i32,
@@ -236,6 +241,7 @@ fn one() -> i32 {
 /// What happens to the baseline's replicas during the steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
+    /// What becomes of the baseline's replicas while the candidate grows.
     /// Keep: the baseline keeps its replicas, the candidate comes on top.
     /// ShrinkWithWeight: the baseline shrinks as the candidate grows, never below one; needed for weights above 50.
     #[serde(default)]
@@ -257,28 +263,33 @@ pub enum BaselineCapacity {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "has(self.baselineQuery) != (has(self.min) || has(self.max))", "message": "a check compares with constants (min, max) or with the baseline (baselineQuery): set one of the two" },
-    { "rule": "!has(self.baselineQuery) || (has(self.direction) && has(self.maxRelativeChange))", "message": "a check with baselineQuery needs direction and maxRelativeChange" },
+    { "rule": "!has(self.baselineQuery) || (has(self.direction) && has(self.maxRelativeChange))", "message": "a check with baselineQuery needs direction and maxRelativeChange: add both" },
+    { "rule": "has(self.samplesQuery) == has(self.minSamples)", "message": "samplesQuery and minSamples belong together: set both or none" },
+    { "rule": "duration(self.interval) >= duration('1s')", "message": "interval must be at least 1s" },
     { "rule": "has(self.baselineQuery) || (!has(self.direction) && !has(self.maxRelativeChange))", "message": "direction and maxRelativeChange compare with the baseline: add baselineQuery or remove them" },
-    { "rule": "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "message": "min must not be greater than max" },
-    { "rule": "!has(self.maxRelativeChange) || double(self.maxRelativeChange) >= 0.0", "message": "maxRelativeChange must not be negative" },
+    { "rule": "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)", "message": "min must not be greater than max: correct one of them" },
+    { "rule": "!has(self.maxRelativeChange) || double(self.maxRelativeChange) >= 0.0", "message": "maxRelativeChange must not be negative: 0 demands that the candidate is not worse" },
 ]))]
 pub struct CheckSpec {
     /// Name of the check, unique in the rollout.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = pattern::NAME))]
     pub name: String,
-    /// Metric provider, as the administrator declared it.
+    /// Metric provider, by the name under which the administrator declared it.
     pub provider_ref: NameRef,
     /// Query with one number as answer.
     /// `$candidate` and `$baseline` stand for the names of the two ModelVersions (`none` where a side has none),
     /// `$namespace` for the namespace, `$since` for the time since the step began, such as `90s`.
     #[schemars(length(min = 1, max = 2048))]
     pub query: String,
-    /// The same query for the baseline; the two answers are compared.
+    /// The same query for the baseline; the two answers are compared. Takes the place of min and max.
+    /// While the promoted version is watched the baseline has no traffic: with a range such as `[1h]` instead of
+    /// `[$since]` its past is compared; without an answer for it the check is NotApplicable then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub baseline_query: Option<String>,
     /// Whether smaller (Minimize) or larger (Maximize) answers are better; with baselineQuery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "choice::<Direction>")]
     pub direction: Option<Direction>,
     /// Largest relative change for the worse against the baseline, such as `0.05` for five percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -289,11 +300,11 @@ pub struct CheckSpec {
     /// Largest answer that passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Decimal>,
-    /// Query that counts the samples behind the answer; with minSamples.
+    /// Query that counts the samples behind the answer; belongs to minSamples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub samples_query: Option<String>,
-    /// Fewest samples; below, the verdict is Inconclusive.
+    /// Fewest samples for a verdict; with fewer it is Inconclusive, which never passes. Belongs to samplesQuery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     pub min_samples: Option<i64>,
@@ -301,7 +312,7 @@ pub struct CheckSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     pub from_step: Option<String>,
-    /// How often it runs.
+    /// How often it is asked, at least every second, such as 30s.
     #[serde(default = "default_interval")]
     #[schemars(length(min = 2))]
     pub interval: Duration,
@@ -309,6 +320,7 @@ pub struct CheckSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 100))]
     pub failure_limit: i32,
+    /// What a failure beyond failureLimit does.
     /// RollBack: back to the baseline. Hold: stay at the step. Warn: only an event.
     #[serde(default)]
     pub on_fail: OnFail,
@@ -333,6 +345,7 @@ pub enum OnFail {
 /// What happens when a check fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RollbackPolicy {
+    /// Who decides to go back when a check with onFail RollBack fails.
     /// Auto: the operator goes back by itself.
     /// Recommend: it holds and says which command goes back.
     #[serde(default)]
@@ -352,7 +365,7 @@ pub enum RollbackMode {
 /// How long the promoted version is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Observe {
-    /// Time after promotion in which a failed check rolls back; none if absent.
+    /// Time after promotion, such as 1h, in which the checks go on and a failed one rolls back; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2))]
     pub duration: Option<Duration>,

@@ -1,7 +1,7 @@
 //! What is known of a Rollout: its phase, both sides, the current step, weights and checks.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::flywheel_run::JobRef;
@@ -80,6 +80,11 @@ impl RolloutPhase {
     }
 }
 
+/// Schema of an outcome: the phases that are ends.
+fn ends(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Promoted", "RolledBack", "Aborted", "Superseded", "Failed"] })
+}
+
 /// What is known of a Rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -87,6 +92,11 @@ pub struct RolloutStatus {
     /// Generation of the spec that this status is about.
     pub observed_generation: i64,
     /// Where the Rollout stands; for people.
+    /// Pending: references are resolved. Queued: another Rollout holds the target. Preparing: the candidate is made.
+    /// Progressing: the weight of the step is being reached. Holding: it is reached and something is waited for.
+    /// Promoting: the target takes the version over. Observing: the version serves and is watched.
+    /// RollingBack: traffic goes back to the baseline.
+    /// The ends: Promoted, RolledBack, Aborted (before any traffic), Superseded (by a newer Rollout) and Failed.
     pub phase: RolloutPhase,
     /// UID of the target.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +151,7 @@ pub struct RolloutStatus {
     pub promoted_at: Option<Time>,
     /// How it ended: Promoted, RolledBack, Aborted, Superseded or Failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "ends")]
     pub outcome: Option<RolloutPhase>,
     /// One sentence: why it ended so, or why it goes back.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -210,7 +221,7 @@ pub struct CheckStatus {
     /// Name of the check.
     #[schemars(length(max = 40))]
     pub name: String,
-    /// Pass, Inconclusive, Fail or Error.
+    /// What the check says: Pass, Inconclusive, Fail or Error; never NotApplicable.
     pub verdict: Verdict,
     /// One sentence with the numbers.
     #[schemars(length(max = 512))]

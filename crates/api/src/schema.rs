@@ -8,6 +8,46 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+/// Patterns of texts; [`crate::remedy`] has a sentence for each.
+pub(crate) mod pattern {
+    /// A name that the user chooses inside an object.
+    pub const NAME: &str = r"^[a-z]([a-z0-9-]*[a-z0-9])?$";
+    /// A DNS label.
+    pub const LABEL: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+    /// The name of an object: a DNS subdomain.
+    pub const SUBDOMAIN: &str = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
+    /// A decimal number.
+    pub const DECIMAL: &str = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$";
+    /// A duration.
+    pub const DURATION: &str = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$";
+    /// A SHA-256 digest.
+    pub const DIGEST: &str = r"^sha256:[0-9a-f]{64}$";
+    /// A URI.
+    pub const URI: &str = r"^(pvc|s3|gs|az|https|oci)://[A-Za-z0-9][A-Za-z0-9._:@/+=-]*$";
+    /// The name of a parameter.
+    pub const PARAMETER: &str = r"^[A-Za-z][A-Za-z0-9_.-]*$";
+    /// The name of an environment variable.
+    pub const VARIABLE: &str = r"^[A-Za-z_][A-Za-z0-9_]*$";
+    /// A Kubernetes quantity without exponent.
+    pub const QUANTITY: &str = r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?$";
+    /// A container image.
+    pub const IMAGE: &str = r"^[^\s]+$";
+    /// A cron expression.
+    pub const CRON: &str = r"^\S+(\s+\S+){4}$";
+    /// Where a volume appears.
+    pub const MOUNT_PATH: &str = r"^/[^:]*$";
+    /// A path inside a volume; RE2 has no look-ahead, so `..` is excluded segment by segment.
+    pub const SUB_PATH: &str = r"^([^/.]|\.[^/.]|\.\.[^/])[^/]*(/([^/.]|\.[^/.]|\.\.[^/])[^/]*)*/?$";
+    /// The key of a label.
+    pub const LABEL_KEY: &str = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$";
+    /// The value of a label.
+    pub const LABEL_VALUE: &str = r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$";
+    /// A key of a ConfigMap or Secret.
+    pub const CONFIG_KEY: &str = r"^[-._a-zA-Z0-9]+$";
+    /// The name of a time zone.
+    pub const TIME_ZONE: &str = r"^[A-Za-z][A-Za-z0-9_+/-]*$";
+}
+
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $pattern:expr, $max:expr) => {
         $(#[$doc])*
@@ -56,25 +96,25 @@ macro_rules! text_type {
 text_type!(
     /// A decimal number as text, such as `0.05` or `-3`.
     Decimal,
-    r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$",
+    pattern::DECIMAL,
     32
 );
 text_type!(
     /// A duration of hours, minutes and seconds, such as `10m` or `1h30m`.
     Duration,
-    r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$",
+    pattern::DURATION,
     24
 );
 text_type!(
     /// A SHA-256 digest: `sha256:` and 64 hexadecimal digits.
     Digest,
-    r"^sha256:[0-9a-f]{64}$",
+    pattern::DIGEST,
     71
 );
 text_type!(
     /// Where something lies: `pvc://claim/path`, `s3://`, `gs://`, `az://`, `https://` or `oci://`.
     Uri,
-    r"^(pvc|s3|gs|az|https|oci)://[A-Za-z0-9][A-Za-z0-9._:@/+=-]*$",
+    pattern::URI,
     1024
 );
 
@@ -146,6 +186,13 @@ impl Uri {
             path.trim_start_matches('/')
         ))
     }
+}
+
+/// Schema of an optional choice: the derive would give it the text of its type instead of the field's own.
+pub(crate) fn choice<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = T::json_schema(generator);
+    schema.remove("description");
+    schema
 }
 
 /// Schema of a status' condition list: a list-map by type, bounded.

@@ -5,11 +5,11 @@
 //! `docs/reference/stage-result.schema.json`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::reference::Parameter;
-use crate::schema::{Decimal, Digest, Uri};
+use crate::schema::{Decimal, Digest, Uri, pattern};
 use crate::stage::StageType;
 
 /// `apiVersion` of the stage file and of the result.
@@ -22,6 +22,7 @@ pub const MAX_RESULT_BYTES: usize = 4096;
 #[serde(rename_all = "camelCase")]
 pub struct StageFile {
     /// Version of this contract.
+    #[schemars(extend("const" = STAGE_API_VERSION))]
     pub api_version: String,
     /// `<run uid>/<stage>/<attempt>`; the result must repeat it.
     pub id: String,
@@ -56,7 +57,7 @@ pub struct StageFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageInput {
-    /// `<source>`, `<stage>.<artifact>` or `live.<artifact>`.
+    /// Name of the input: `<source>`, `<stage>.<artifact>` or `live.model`.
     pub name: String,
     /// Source, Artifact or LiveVersion.
     pub role: InputRole,
@@ -111,6 +112,7 @@ pub struct StageOutput {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StageResult {
     /// Version of this contract.
+    #[schemars(extend("const" = STAGE_API_VERSION))]
     pub api_version: String,
     /// The stage file's `id`.
     pub id: String,
@@ -134,6 +136,7 @@ pub struct StageResult {
 /// A metric as reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("dependentRequired" = { "low": ["high"], "high": ["low"] }))]
 pub struct WireMetric {
     /// Name of the metric.
     #[schemars(length(min = 1, max = 63))]
@@ -142,6 +145,7 @@ pub struct WireMetric {
     pub value: f64,
     /// Rows behind the value.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub samples: Option<i64>,
     /// Lower bound of the value's interval.
     #[serde(default)]
@@ -149,8 +153,9 @@ pub struct WireMetric {
     /// Upper bound of the value's interval.
     #[serde(default)]
     pub high: Option<f64>,
-    /// Confidence level of all intervals of this metric.
+    /// Confidence level of all intervals of this metric, such as 0.95.
     #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub level: Option<f64>,
     /// The live version on the same rows.
     #[serde(default)]
@@ -173,6 +178,19 @@ pub struct WireBaseline {
     pub high: f64,
 }
 
+/// Schema of the columns: known names, once each, the required ones among them.
+fn columns(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "uniqueItems": true,
+        "items": { "enum": ["group", "value", "samples", "low", "high", "baseline", "difference", "differenceLow", "differenceHigh"] },
+        "allOf": [
+            { "contains": { "const": "group" } },
+            { "contains": { "const": "value" } },
+            { "contains": { "const": "samples" } },
+        ]
+    })
+}
+
 /// One metric of the groups of one attribute: columns and rows, to be short.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -183,11 +201,13 @@ pub struct WireGroups {
     /// Metric, such as `mae`.
     #[schemars(length(min = 1, max = 63))]
     pub metric: String,
-    /// Confidence level of all intervals of this table.
+    /// Confidence level of all intervals of this table, such as 0.95.
     #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub level: Option<f64>,
     /// Names of the columns: group, value, samples, low, high, baseline, difference, differenceLow, differenceHigh.
     /// The first three are required.
+    #[schemars(schema_with = "columns")]
     pub columns: Vec<String>,
     /// One row per group.
     #[schemars(length(max = 32))]
@@ -199,7 +219,7 @@ pub struct WireGroups {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Artifact {
     /// Name of the artifact, unique in the stage.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = pattern::LABEL))]
     pub name: String,
     /// Model, Dataset or Report.
     #[serde(rename = "type")]

@@ -1,3 +1,7 @@
-//! Entry point.
+//! Entry point of the plugin: `kubectl flywheel` runs the program `kubectl-flywheel` that it finds on the PATH.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flywheel_cli::main()
+}

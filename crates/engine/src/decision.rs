@@ -62,13 +62,21 @@ impl Note {
     /// An event for the record.
     #[must_use]
     pub fn normal(reason: &str, message: impl Into<String>) -> Self {
-        Self { warning: false, reason: reason.to_owned(), message: message.into() }
+        Self {
+            warning: false,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 
     /// An event that a person should see.
     #[must_use]
     pub fn warning(reason: &str, message: impl Into<String>) -> Self {
-        Self { warning: true, reason: reason.to_owned(), message: message.into() }
+        Self {
+            warning: true,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -157,7 +165,10 @@ impl<S: PartialEq> Decision<S> {
     /// that it permits, then waiting.
     pub fn settle(current: &S, desired: S, events: Vec<Note>, effect: Option<Effect>, wait: Wait) -> Self {
         if *current != desired {
-            return Self::Record(Record { status: desired, events });
+            return Self::Record(Record {
+                status: desired,
+                events,
+            });
         }
         match effect {
             Some(effect) => Self::Do(effect),

@@ -30,16 +30,117 @@ pub enum Who {
     OnRequest,
 }
 
+/// The rows of the table that the docs show, in the order of the loop.
+pub const STEPS: [(Step, &str); 9] = [
+    (Step::StartRun, "start a run on a trigger"),
+    (Step::StartStage(StageType::Collect), "collect, filter"),
+    (Step::StartStage(StageType::Label), "label"),
+    (Step::StartStage(StageType::Custom), "custom stage"),
+    (Step::StartStage(StageType::Train), "train"),
+    (Step::StartStage(StageType::Evaluate), "evaluate, check bias"),
+    (Step::Promote, "start the rollout"),
+    (Step::NextStep, "next step, full promotion"),
+    (Step::RollBack, "roll back when a check fails"),
+];
+
+/// All levels, from the strictest to the freest.
+pub const LEVELS: [AutomationLevel; 4] = [
+    AutomationLevel::Manual,
+    AutomationLevel::SemiAutomated,
+    AutomationLevel::HumanOversight,
+    AutomationLevel::FullyAutomated,
+];
+
 /// Who decides this step at this level.
 #[must_use]
-pub const fn who(_level: AutomationLevel, _step: Step) -> Who {
-    Who::Person
+pub const fn who(level: AutomationLevel, step: Step) -> Who {
+    use AutomationLevel::{FullyAutomated, HumanOversight, Manual, SemiAutomated};
+    match (step, level) {
+        (Step::StartRun | Step::StartStage(_), Manual) => Who::OnRequest,
+        (Step::StartStage(StageType::Train), SemiAutomated) => Who::Person,
+        (Step::StartRun | Step::StartStage(_), SemiAutomated | HumanOversight | FullyAutomated) => Who::Machine,
+        (Step::Promote, Manual | SemiAutomated | HumanOversight) => Who::Person,
+        (Step::NextStep | Step::RollBack, Manual) => Who::Person,
+        (Step::Promote, FullyAutomated) => Who::Machine,
+        (Step::NextStep | Step::RollBack, SemiAutomated | HumanOversight | FullyAutomated) => Who::Machine,
+    }
 }
 
 /// The level in force: the minimum of what the pipeline asks for, the administrator's ceiling and the caps of its bias
 /// policies, with the reason `Spec`, `AdministratorCeiling` or `BiasPolicyCap`.
 #[must_use]
 pub fn effective(spec: AutomationLevel, ceiling: AutomationLevel, caps: &[AutomationLevel]) -> EffectiveLevel {
-    let _ = (ceiling, caps);
-    EffectiveLevel { level: spec.min(AutomationLevel::Manual), reason: "Spec".to_owned() }
+    let cap = caps.iter().copied().min().unwrap_or(AutomationLevel::FullyAutomated);
+    let (level, reason) = if spec <= ceiling && spec <= cap {
+        (spec, "Spec")
+    } else if ceiling <= cap {
+        (ceiling, "AdministratorCeiling")
+    } else {
+        (cap, "BiasPolicyCap")
+    };
+    EffectiveLevel {
+        level,
+        reason: reason.to_owned(),
+    }
+}
+
+/// The table as Markdown, for the documentation.
+#[must_use]
+pub fn markdown() -> String {
+    let header = LEVELS.iter().map(|l| l.name()).collect::<Vec<_>>().join(" | ");
+    let mut text = format!("| Decision | {header} |\n| --- | --- | --- | --- | --- |\n");
+    for (step, name) in STEPS {
+        let cells = LEVELS.map(|level| match (who(level, step), step) {
+            (Who::Machine, _) => "machine",
+            (Who::Person, Step::RollBack) => "person (recommended)",
+            (Who::Person, _) => "person",
+            (Who::OnRequest, _) => "on request",
+        });
+        text.push_str(&format!("| {name} | {} |\n", cells.join(" | ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stricter_level_never_gives_the_machine_more() {
+        for (step, name) in STEPS {
+            let machine: Vec<bool> = LEVELS.iter().map(|l| who(*l, step) == Who::Machine).collect();
+            assert!(machine.is_sorted(), "{name}: {machine:?}");
+        }
+    }
+
+    #[test]
+    fn the_effective_level_is_the_minimum_and_names_its_reason() {
+        use AutomationLevel::{FullyAutomated, HumanOversight, Manual};
+        let full = effective(FullyAutomated, FullyAutomated, &[]);
+        assert_eq!((full.level, full.reason.as_str()), (FullyAutomated, "Spec"));
+        let ceiling = effective(FullyAutomated, HumanOversight, &[]);
+        assert_eq!(
+            (ceiling.level, ceiling.reason.as_str()),
+            (HumanOversight, "AdministratorCeiling")
+        );
+        let cap = effective(FullyAutomated, HumanOversight, &[HumanOversight, Manual]);
+        assert_eq!((cap.level, cap.reason.as_str()), (Manual, "BiasPolicyCap"));
+    }
+
+    #[test]
+    fn the_levels_are_the_matrix_of_the_documentation() {
+        insta::assert_snapshot!(markdown(), @r"
+        | Decision | Manual | SemiAutomated | HumanOversight | FullyAutomated |
+        | --- | --- | --- | --- | --- |
+        | start a run on a trigger | on request | machine | machine | machine |
+        | collect, filter | on request | machine | machine | machine |
+        | label | on request | machine | machine | machine |
+        | custom stage | on request | machine | machine | machine |
+        | train | on request | person | machine | machine |
+        | evaluate, check bias | on request | machine | machine | machine |
+        | start the rollout | person | person | person | machine |
+        | next step, full promotion | person | machine | machine | machine |
+        | roll back when a check fails | person (recommended) | machine | machine | machine |
+        ");
+    }
 }

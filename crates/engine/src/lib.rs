@@ -11,6 +11,7 @@
 pub mod approval;
 pub mod bias;
 pub mod bias_policy;
+pub mod binding;
 pub mod decision;
 pub mod evidence;
 pub mod gate;
@@ -21,3 +22,7 @@ pub mod promotion;
 pub mod rollout;
 pub mod run;
 pub mod settings;
+pub mod standing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod view;

@@ -1,8 +1,10 @@
 //! Whether a judged version may be delivered: gates, bias policies and the level taken together.
 
-use flywheel_api::gate::GateSpec;
-use flywheel_api::reference::{AutomationLevel, BiasVerdict, GateVerdict};
+use flywheel_api::gate::{CompareTo, GateSpec, OnMissing};
+use flywheel_api::reference::{AutomationLevel, BiasVerdict, Enforcement, GateVerdict, Verdict};
 use serde::{Deserialize, Serialize};
+
+use crate::level::{Step, Who, who};
 
 /// What follows from all verdicts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,15 @@ pub struct Sentence {
     pub message: String,
 }
 
+impl Sentence {
+    fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
 /// What the verdicts mean at this level; `first` tells that there is no live version yet.
 #[must_use]
 pub fn assess(
@@ -33,6 +44,70 @@ pub fn assess(
     level: AutomationLevel,
     first: bool,
 ) -> Assessment {
-    let _ = (gates, verdicts, bias, level, first);
-    Assessment::AskPerson(Sentence { reason: "Unjudged".to_owned(), message: "Nothing was judged.".to_owned() })
+    let mut ask = None;
+    for gate in gates.iter().filter(|g| !g.dry_run) {
+        match gate_says(gate, verdicts.iter().find(|v| v.gate == gate.name)) {
+            Some(Assessment::Refuse(s)) => return Assessment::Refuse(s),
+            Some(Assessment::AskPerson(s)) => ask = ask.or(Some(s)),
+            Some(Assessment::Proceed(_)) | None => {}
+        }
+    }
+    let blocking = |v: &&BiasVerdict| {
+        v.enforcement == Enforcement::Block
+            && matches!(v.verdict, Verdict::Fail | Verdict::Error | Verdict::Inconclusive)
+    };
+    // The worst verdict is the reason: a breach says more than a missing group.
+    if let Some(worst) = bias.iter().filter(blocking).max_by_key(|v| v.verdict) {
+        return Assessment::Refuse(Sentence::new(&format!("Bias{}", worst.verdict.name()), &*worst.message));
+    }
+    if let Some(sentence) = ask {
+        return Assessment::AskPerson(sentence);
+    }
+    let constant_passed = gates.iter().any(|g| {
+        g.compare_to == CompareTo::Constant
+            && !g.dry_run
+            && verdicts.iter().any(|v| v.gate == g.name && v.verdict == Verdict::Pass)
+    });
+    if first && !constant_passed {
+        let message =
+            "The first version has nothing to be compared with, and no gate with constants passed: a person decides.";
+        return Assessment::AskPerson(Sentence::new("FirstVersion", message));
+    }
+    let passed = verdicts
+        .iter()
+        .filter(|v| v.verdict == Verdict::Pass && !v.dry_run)
+        .count();
+    match who(level, Step::Promote) {
+        Who::Machine => Assessment::Proceed(Sentence::new(
+            "GatesPassed",
+            format!("{passed} gates and all bias policies passed."),
+        )),
+        Who::Person | Who::OnRequest => Assessment::AskPerson(Sentence::new(
+            "LevelAsksForApproval",
+            format!(
+                "{passed} gates and all bias policies passed; at level {} a person decides on the delivery.",
+                level.name()
+            ),
+        )),
+    }
+}
+
+/// Nothing if the gate lets the version pass.
+fn gate_says(gate: &GateSpec, verdict: Option<&GateVerdict>) -> Option<Assessment> {
+    let Some(found) = verdict else {
+        let message = format!("Gate {} was not judged.", gate.name);
+        return Some(Assessment::Refuse(Sentence::new("GateUnjudged", message)));
+    };
+    match (found.verdict, gate.on_missing) {
+        (Verdict::Pass | Verdict::NotApplicable, _) => None,
+        (Verdict::Fail, _) => Some(Assessment::Refuse(Sentence::new("GateFailed", &*found.message))),
+        (Verdict::Inconclusive | Verdict::Error, OnMissing::Fail) => Some(Assessment::Refuse(Sentence::new(
+            &format!("Gate{}", found.verdict.name()),
+            &*found.message,
+        ))),
+        (Verdict::Inconclusive | Verdict::Error, OnMissing::Hold) => Some(Assessment::AskPerson(Sentence::new(
+            &format!("Gate{}", found.verdict.name()),
+            &*found.message,
+        ))),
+    }
 }

@@ -51,7 +51,10 @@ pub struct MetricProvider {
 impl Default for Settings {
     fn default() -> Self {
         let quantities = |cpu: &str, memory: &str| {
-            BTreeMap::from([("cpu".to_owned(), cpu.to_owned()), ("memory".to_owned(), memory.to_owned())])
+            BTreeMap::from([
+                ("cpu".to_owned(), cpu.to_owned()),
+                ("memory".to_owned(), memory.to_owned()),
+            ])
         };
         Self {
             brake: Brake::default(),

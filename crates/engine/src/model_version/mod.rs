@@ -1,1 +1,306 @@
-//! A registered version: its state, its deployments, its protection.
+//! A version's place in the loop, derived from its run, its Rollouts and what serves: nothing is decided here but
+//! whether it may be let go.
+
+use flywheel_api::condition;
+use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::model_version::{DeploymentRecord, ModelVersionStatus, VersionState};
+use flywheel_api::names;
+use flywheel_api::reference::UidRef;
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::{FlywheelRun, ModelVersion, Rollout};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::binding;
+use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Patch, PatchKind, Wait};
+use crate::standing::{Kind, Standing};
+
+mod keep;
+
+/// Everything that the decision about a version may know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelVersionObservation {
+    /// Now, in whole seconds.
+    pub now: Timestamp,
+    /// The version.
+    pub version: ModelVersion,
+    /// The run that made it, if it still exists.
+    pub run: Option<FlywheelRun>,
+    /// Rollouts that deliver or delivered it, or that would go back to it.
+    pub rollouts: Vec<Delivery>,
+    /// Names of versions that name this one as parent.
+    pub children: Vec<String>,
+    /// A target's binding carries its artifact.
+    pub serves: bool,
+    /// The namespace is being deleted.
+    pub namespace_terminating: bool,
+}
+
+/// A Rollout as a version sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Version that it delivers.
+    pub candidate: String,
+    /// Version that it goes back to.
+    pub baseline: Option<String>,
+    /// Deployment.
+    pub target: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Where it stands.
+    pub phase: RolloutPhase,
+    /// Share of the traffic in percent.
+    pub weight: i32,
+    /// A run asked for it; otherwise a person did.
+    #[serde(default)]
+    pub by_run: bool,
+    /// The target's binding carries the value that it delivers; only looked up for versions.
+    #[serde(default)]
+    pub serves: bool,
+}
+
+impl Delivery {
+    /// The view of a Rollout.
+    #[must_use]
+    pub fn of(rollout: &Rollout) -> Self {
+        let status = rollout.status.clone().unwrap_or_default();
+        Self {
+            name: rollout.metadata.name.clone().unwrap_or_default(),
+            uid: rollout.metadata.uid.clone().unwrap_or_default(),
+            candidate: rollout.spec.model_version_ref.name.clone(),
+            baseline: status.baseline.and_then(|b| b.version),
+            target: rollout.spec.plan.target_ref.name.clone(),
+            created: rollout
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|t| t.0)
+                .unwrap_or_default(),
+            phase: status.phase,
+            weight: status.weights.map_or(0, |w| w.actual),
+            by_run: rollout.spec.run_ref.is_some(),
+            serves: false,
+        }
+    }
+
+    /// The view of a Rollout with its target.
+    #[must_use]
+    pub fn on(rollout: &Rollout, target: Option<&Deployment>) -> Self {
+        let candidate = rollout.status.as_ref().and_then(|s| s.candidate.as_ref());
+        let live = target.and_then(|t| binding::value(t, &rollout.spec.plan.binding).ok().flatten());
+        Self {
+            serves: live.is_some() && candidate.is_some_and(|c| c.value == live),
+            ..Self::of(rollout)
+        }
+    }
+}
+
+/// What to do with a version: at most one write.
+#[must_use]
+pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
+    let name = o.version.metadata.name.clone().unwrap_or_default();
+    let stored = o.version.status.clone().unwrap_or_default();
+    let held = o
+        .version
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|f| f == names::FINALIZER_LIVE);
+    let deleting = o.version.metadata.deletion_timestamp.is_some();
+    let needed = keep::needed_by(o, &name).filter(|_| deleting && !o.namespace_terminating);
+    match (deleting, held) {
+        (true, true) if needed.is_none() => return Decision::Do(release(o, &name)),
+        (true, false) => {
+            return Decision::Wait(Wait {
+                until: None,
+                reason: "the version is being deleted".to_owned(),
+            });
+        }
+        (false, false) => return Decision::Do(hold(o, &name)),
+        (true | false, true) => {}
+    }
+    let mut status = stored.clone();
+    copy_from_run(o, &mut status);
+    status.deployments = deployments(o, &name);
+    status.children = o.children.iter().rev().take(32).rev().cloned().collect();
+    let state = state(o, &name, stored.state);
+    let mut events = Vec::new();
+    if state != status.state {
+        status.state = state;
+        events.push(Note::normal(
+            &format!("{state:?}"),
+            format!("Version {name} is {}.", words(state)),
+        ));
+    }
+    let generation = o.version.metadata.generation;
+    status.observed_generation = generation.unwrap_or_default();
+    let standing = match needed {
+        Some(why) => Standing::new(Kind::Stalled, "InUse", format!("The deletion waits: {why}.")),
+        None => {
+            let message = format!("Version {name} is registered and {}.", words(state));
+            Standing::new(Kind::Ready, "Registered", message)
+        }
+    };
+    let mut settings = standing.settings();
+    settings.extend(keep::conditions(o, &name));
+    status.conditions = condition::replace(&stored.conditions, &settings, generation, o.now);
+    Decision::settle(
+        &stored,
+        status,
+        events,
+        None,
+        Wait {
+            until: None,
+            reason: standing.message,
+        },
+    )
+}
+
+const fn words(state: VersionState) -> &'static str {
+    match state {
+        VersionState::Candidate => "a candidate",
+        VersionState::Rejected => "rejected",
+        VersionState::Approved => "approved",
+        VersionState::RollingOut => "being rolled out",
+        VersionState::Live => "live",
+        VersionState::Superseded => "superseded",
+        VersionState::RolledBack => "rolled back",
+    }
+}
+
+fn copy_from_run(o: &ModelVersionObservation, status: &mut ModelVersionStatus) {
+    let Some(run) = o.run.as_ref().and_then(|r| r.status.as_ref()) else {
+        return;
+    };
+    if run.model_version.as_ref().and_then(|v| v.uid.as_ref()) != o.version.metadata.uid.as_ref() {
+        return;
+    }
+    status.evaluations.clone_from(&run.gates);
+    status.bias.clone_from(&run.bias);
+    let promote =
+        |a: &&flywheel_api::reference::ApprovalRecord| a.gate == flywheel_api::reference::ApprovalGate::Promote;
+    status.approvals = run.approvals.iter().filter(promote).cloned().collect();
+    let waiting = run
+        .waiting_for
+        .as_ref()
+        .filter(|w| w.gate == flywheel_api::reference::ApprovalGate::Promote);
+    if let Some(waiting) = waiting {
+        status.evidence_digest = Some(waiting.evidence_digest.clone());
+    }
+}
+
+fn deployments(o: &ModelVersionObservation, name: &str) -> Vec<DeploymentRecord> {
+    let mut all: Vec<&Delivery> = o.rollouts.iter().filter(|r| r.candidate == name).collect();
+    all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    let surplus = all.len().saturating_sub(32);
+    let record = |r: &Delivery| DeploymentRecord {
+        target: format!("Deployment/{}", r.target),
+        rollout: UidRef {
+            name: r.name.clone(),
+            uid: r.uid.clone(),
+        },
+        weight: r.weight,
+        phase: r.phase.name().to_owned(),
+        since: Time(r.created),
+    };
+    all.into_iter().skip(surplus).map(record).collect()
+}
+
+fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> VersionState {
+    let mine = |r: &&Delivery| r.candidate == name;
+    let last = o
+        .rollouts
+        .iter()
+        .filter(mine)
+        .max_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    let rolling = last.is_some_and(|r| r.phase.holds_target());
+    match (rolling, o.serves, last.map(|r| r.phase)) {
+        (true, ..) => VersionState::RollingOut,
+        (false, true, _) => VersionState::Live,
+        (false, false, Some(RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed)) => {
+            VersionState::RolledBack
+        }
+        (false, false, Some(RolloutPhase::Promoted | RolloutPhase::Superseded | RolloutPhase::Observing)) => {
+            VersionState::Superseded
+        }
+        (false, false, _) if replaced(o, name) => VersionState::Superseded,
+        (false, false, _) => from_run(o, stored),
+    }
+}
+
+/// Whether a Rollout put another version in its place, however it had come to serve.
+fn replaced(o: &ModelVersionObservation, name: &str) -> bool {
+    let took_over = |r: &Delivery| {
+        use RolloutPhase::{Observing, Promoted, Superseded};
+        matches!(r.phase, Observing | Promoted | Superseded)
+    };
+    let from = |r: &Delivery| r.baseline.as_deref() == Some(name) && r.candidate != name;
+    o.rollouts.iter().any(|r| from(r) && took_over(r))
+}
+
+fn from_run(o: &ModelVersionObservation, stored: VersionState) -> VersionState {
+    let Some(run) = o.run.as_ref().and_then(|r| r.status.as_ref()) else {
+        return match stored {
+            // It served without that a Rollout of its own had brought it, and serves no more.
+            VersionState::Live => VersionState::Superseded,
+            // Its Rollout was deleted on the way, and took the traffic back before it went.
+            VersionState::RollingOut => VersionState::RolledBack,
+            other => other,
+        };
+    };
+    match run.outcome {
+        Some(RunOutcome::Rejected | RunOutcome::Cancelled | RunOutcome::Failed | RunOutcome::Skipped) => {
+            VersionState::Rejected
+        }
+        Some(RunOutcome::Registered) => VersionState::Approved,
+        _ if run.rollout.is_some() => VersionState::Approved,
+        _ => VersionState::Candidate,
+    }
+}
+
+fn patch(o: &ModelVersionObservation, name: &str, finalizers: &[String], why: String) -> Effect {
+    let object = ObjectKey {
+        kind: ChildKind::ModelVersion,
+        name: name.to_owned(),
+        uid: o.version.metadata.uid.clone().unwrap_or_default(),
+        resource_version: o.version.metadata.resource_version.clone(),
+    };
+    let body = serde_json::json!({ "metadata": { "finalizers": finalizers } });
+    Effect {
+        action: Action::Patch(Box::new(Patch {
+            object,
+            body,
+            kind: PatchKind::Merge,
+        })),
+        why,
+    }
+}
+
+fn release(o: &ModelVersionObservation, name: &str) -> Effect {
+    let others = o
+        .version
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .filter(|f| *f != names::FINALIZER_LIVE);
+    patch(
+        o,
+        name,
+        &others.cloned().collect::<Vec<_>>(),
+        format!("version {name} may go: nothing needs it"),
+    )
+}
+
+fn hold(o: &ModelVersionObservation, name: &str) -> Effect {
+    let mut all = o.version.metadata.finalizers.clone().unwrap_or_default();
+    all.push(names::FINALIZER_LIVE.to_owned());
+    patch(o, name, &all, format!("version {name} must not vanish while it serves"))
+}

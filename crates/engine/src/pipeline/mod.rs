@@ -1,1 +1,312 @@
-//! The loop of one model: when a run starts, which version is live, what is kept.
+//! The loop itself: when it turns, what it shows, what it forgets.
+
+mod history;
+mod schedule;
+mod show;
+mod trigger;
+
+use flywheel_api::condition::{self, Setting};
+use flywheel_api::flywheel_pipeline::{FlywheelPipelineStatus, PendingRun, TriggerType};
+use flywheel_api::flywheel_run::{RunOutcome, RunTrigger};
+use flywheel_api::names;
+use flywheel_api::reference::NameRef;
+use flywheel_api::{FlywheelPipeline, FlywheelRun, FlywheelRunSpec, ModelVersion};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde::{Deserialize, Serialize};
+
+pub use trigger::{due_metrics, metric_query};
+
+use crate::decision::{Action, Child, Decision, Effect, Note, Wait};
+use crate::model_version::Delivery;
+use crate::settings::Settings;
+use crate::standing::{Kind, Standing};
+use crate::view::{self, LiveView, Policies};
+
+/// Everything that the decision about a pipeline may know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PipelineObservation {
+    /// Now, in whole seconds.
+    pub now: Timestamp,
+    /// The administrator's settings.
+    pub settings: Settings,
+    /// The pipeline.
+    pub pipeline: FlywheelPipeline,
+    /// Other pipelines of the same model: name and creation.
+    pub siblings: Vec<(String, Timestamp)>,
+    /// Bias policies that apply.
+    pub policies: Policies,
+    /// The pipeline's runs, by a live list.
+    pub runs: Vec<RunFact>,
+    /// The model's versions, by a live list.
+    pub versions: Vec<VersionView>,
+    /// Rollouts of the model's versions.
+    pub rollouts: Vec<Delivery>,
+    /// Snapshots: name and UID.
+    pub snapshots: Vec<(String, String)>,
+    /// The version that serves on the target.
+    pub live: Option<LiveView>,
+    /// Answers to the queries of metric triggers that were due.
+    pub answers: Vec<MetricAnswer>,
+}
+
+/// A run as its pipeline sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFact {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Whether the run names this very pipeline as owner, or was not yet taken by any.
+    pub ours: bool,
+    /// What started it.
+    pub trigger: TriggerType,
+    /// When it was created.
+    pub created: Timestamp,
+    /// How it ended, if it did.
+    pub outcome: Option<RunOutcome>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// Its snapshot.
+    pub snapshot: Option<String>,
+    /// It is being deleted.
+    pub deleting: bool,
+}
+
+impl RunFact {
+    /// What the pipeline of this UID must know of a run that names it.
+    #[must_use]
+    pub fn of(run: &FlywheelRun, pipeline_uid: &str) -> Self {
+        let status = run.status.clone().unwrap_or_default();
+        let owners = || run.metadata.owner_references.iter().flatten();
+        let free = owners().all(|o| o.kind != "FlywheelPipeline");
+        Self {
+            name: run.metadata.name.clone().unwrap_or_default(),
+            uid: run.metadata.uid.clone().unwrap_or_default(),
+            ours: free || owners().any(|o| o.uid == pipeline_uid),
+            trigger: run.spec.trigger.type_,
+            created: view::created(&run.metadata),
+            outcome: status.outcome,
+            finished: status.finished_at.map(|t| t.0),
+            snapshot: status.snapshot.map(|s| s.name),
+            deleting: run.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+/// A version as its pipeline sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Number.
+    pub number: i64,
+    /// Name of its parent.
+    pub parent: Option<String>,
+    /// UID of the run that made it.
+    pub run_uid: Option<String>,
+    /// It serves on some target, as its own status says.
+    pub serves: bool,
+    /// It is being deleted.
+    pub deleting: bool,
+}
+
+impl VersionView {
+    /// What a pipeline must know of a version.
+    #[must_use]
+    pub fn of(version: &ModelVersion) -> Self {
+        let labels = version.metadata.labels.as_ref();
+        Self {
+            name: version.metadata.name.clone().unwrap_or_default(),
+            uid: version.metadata.uid.clone().unwrap_or_default(),
+            number: version.spec.version,
+            parent: version.spec.parent.as_ref().map(|p| p.name.clone()),
+            run_uid: labels.and_then(|l| l.get(names::LABEL_RUN_UID)).cloned(),
+            serves: version
+                .status
+                .as_ref()
+                .is_some_and(|s| condition::is_true(&s.conditions, condition::LIVE)),
+            deleting: version.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+/// The answer to a metric trigger's query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricAnswer {
+    /// Name of the trigger.
+    pub trigger: String,
+    /// The number; nothing if the query had no answer; or why it failed.
+    pub answer: Result<Option<f64>, String>,
+}
+
+/// What to do with a pipeline: at most one write.
+#[must_use]
+pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
+    if o.pipeline.metadata.deletion_timestamp.is_some() {
+        let reason = "the pipeline is being deleted; its runs go with it, what serves stays".to_owned();
+        return Decision::Wait(Wait { until: None, reason });
+    }
+    let stored = o.pipeline.status.clone().unwrap_or_default();
+    let mut status = stored.clone();
+    let mut events = Vec::new();
+    if let Some(refused) = refusal(o) {
+        show::conditions(o, &mut status, &refused, false);
+        status.observed_generation = o.pipeline.metadata.generation.unwrap_or_default();
+        return Decision::settle(
+            &stored,
+            status,
+            events,
+            None,
+            Wait {
+                until: None,
+                reason: refused.message,
+            },
+        );
+    }
+    show::facts(o, &mut status);
+    let plan = trigger::plan(o, &mut status, &mut events);
+    show::conditions(o, &mut status, &plan.standing, true);
+    let pending = status.pending_run.as_ref().filter(|_| !o.settings.brake.engaged);
+    let effect = pending.and_then(|p| create(o, p)).or_else(|| history::prune(o));
+    let reason = format!("{}: {}", plan.standing.reason, plan.standing.message);
+    Decision::settle(
+        &stored,
+        status,
+        events,
+        effect,
+        Wait {
+            until: plan.until,
+            reason,
+        },
+    )
+}
+
+/// Why a pipeline is not accepted, if it is not.
+fn refusal(o: &PipelineObservation) -> Option<Standing> {
+    let name = o.pipeline.metadata.name.as_deref().unwrap_or_default();
+    let created = created(&o.pipeline);
+    let older = o.siblings.iter().find(|(n, at)| (*at, n.as_str()) < (created, name));
+    if let Some((other, _)) = older {
+        let model = &o.pipeline.spec.model.name;
+        let message = format!(
+            "spec.model.name is {model}, which FlywheelPipeline {other} already makes: one pipeline per model and namespace; delete one of them or choose another name."
+        );
+        return Some(Standing::new(Kind::Stalled, "ModelTaken", message));
+    }
+    let broken = o.pipeline.spec.triggers.iter().find_map(|t| {
+        let schedule = t.schedule.as_ref()?;
+        schedule::check(schedule).err().map(|why| (t.name.clone(), why))
+    });
+    if let Some((trigger, why)) = broken {
+        let message = format!(
+            "spec.triggers[{trigger}].schedule cannot be understood: {why}; cron needs five fields such as \"0 3 * * 1\", timeZone a name such as Europe/Zurich."
+        );
+        return Some(Standing::new(Kind::Stalled, "InvalidSchedule", message));
+    }
+    let unknown = o.pipeline.spec.triggers.iter().find_map(|t| {
+        let provider = &t.metric.as_ref()?.provider_ref.name;
+        (!o.settings.metric_providers.iter().any(|p| p.name == *provider)).then(|| (t.name.clone(), provider.clone()))
+    });
+    let (trigger, provider) = unknown?;
+    let known: Vec<_> = o.settings.metric_providers.iter().map(|p| p.name.as_str()).collect();
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    let message = format!(
+        "spec.triggers[{trigger}].metric.providerRef names {provider}, which the administrator did not declare; declared: {known}."
+    );
+    Some(Standing::new(Kind::Stalled, "ProviderNotFound", message))
+}
+
+fn created(pipeline: &FlywheelPipeline) -> Timestamp {
+    pipeline
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|t| t.0)
+        .unwrap_or_default()
+}
+
+/// Creates the run that the status intends.
+fn create(o: &PipelineObservation, pending: &PendingRun) -> Option<Effect> {
+    let name = o.pipeline.metadata.name.clone()?;
+    let uid = o.pipeline.metadata.uid.clone()?;
+    let run = run_name(&name, pending.number);
+    let spec = FlywheelRunSpec {
+        pipeline_ref: NameRef::new(&*name),
+        trigger: RunTrigger {
+            name: pending.trigger.clone(),
+            type_: pending.trigger_type,
+        },
+        requested_by: String::new(),
+        parameters: Vec::new(),
+        desired_state: flywheel_api::flywheel_run::RunDesiredState::Run,
+    };
+    let mut object = FlywheelRun::new(&run, spec);
+    object.metadata = ObjectMeta {
+        name: Some(run.clone()),
+        labels: Some(
+            [
+                ("app.kubernetes.io/managed-by", names::MANAGED_BY.to_owned()),
+                (names::LABEL_PIPELINE, name.clone()),
+                (names::LABEL_PIPELINE_UID, uid.clone()),
+                (names::LABEL_MODEL, o.pipeline.spec.model.name.clone()),
+            ]
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v))
+            .collect(),
+        ),
+        owner_references: Some(vec![OwnerReference {
+            api_version: names::API_VERSION.to_owned(),
+            kind: "FlywheelPipeline".to_owned(),
+            name,
+            uid,
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }]),
+        ..ObjectMeta::default()
+    };
+    let why = format!("trigger {} starts run {run}", pending.trigger);
+    Some(Effect {
+        action: Action::Create(Box::new(Child::FlywheelRun(object))),
+        why,
+    })
+}
+
+/// Name of the run with this number.
+fn run_name(pipeline: &str, number: i64) -> String {
+    format!("{pipeline}-{number}")
+}
+
+/// The number in the name of a run.
+fn run_number(o: &PipelineObservation, run: &str) -> Option<i64> {
+    let pipeline = o.pipeline.metadata.name.as_deref()?;
+    run.strip_prefix(pipeline)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The run that has not ended, if there is one.
+fn active(o: &PipelineObservation) -> Option<&RunFact> {
+    o.runs
+        .iter()
+        .filter(|r| r.ours && r.outcome.is_none() && !r.deleting)
+        .min_by_key(|r| (r.created, r.name.clone()))
+}
+
+/// A condition of the pipeline.
+fn setting(yes: bool, type_: &'static str, reason: &str, message: impl Into<String>) -> Setting {
+    if yes {
+        Setting::yes(type_, reason, message)
+    } else {
+        Setting::no(type_, reason, message)
+    }
+}
+
+/// Tells of a trigger that was dropped.
+fn dropped(events: &mut Vec<Note>, reason: &str, message: String) {
+    events.push(Note::warning(reason, message));
+}

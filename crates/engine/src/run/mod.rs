@@ -1,1 +1,135 @@
-//! One turn of the loop: stages, gates, approval, delivery.
+//! One turn of the loop: stages as Jobs, a version, its verdicts, its delivery.
+
+mod begin;
+mod deliver;
+mod job;
+mod judge;
+mod pod;
+mod register;
+mod result;
+pub(crate) mod snapshot;
+mod stage;
+mod stage_file;
+mod turn;
+mod view;
+
+use flywheel_api::flywheel_run::{FlywheelRunStatus, RunDesiredState, RunOutcome};
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use snapshot::{SnapshotData, revision_data};
+pub use stage_file::stage_id;
+pub use view::{JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact};
+
+use crate::approval::ApprovalView;
+use crate::decision::Decision;
+use crate::settings::Settings;
+use crate::standing::{Kind, Standing};
+use crate::view::{LiveView, Policies};
+use turn::{Next, Turn};
+
+/// Everything that the decision about a run may know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunObservation {
+    /// Now, in whole seconds.
+    pub now: Timestamp,
+    /// The administrator's settings.
+    pub settings: Settings,
+    /// The run.
+    pub run: FlywheelRun,
+    /// Its pipeline, if it exists.
+    pub pipeline: Option<FlywheelPipeline>,
+    /// The snapshot named in the status, if it exists.
+    pub snapshot: Option<SnapshotView>,
+    /// Jobs that carry this run's UID, with their pods.
+    pub jobs: Vec<JobView>,
+    /// The other unfinished runs of the namespace.
+    pub peers: Vec<Peer>,
+    /// The version that serves on the target.
+    pub live: Option<LiveView>,
+    /// The versions of the model, by a live list.
+    pub versions: Vec<VersionFact>,
+    /// The version named in the status, if it exists.
+    pub version: Option<ModelVersion>,
+    /// The Rollout named in the status, if it exists; where none is named, the one that bears the version's name, which
+    /// a lost status may have intended.
+    pub rollout: Option<RolloutView>,
+    /// Bias policies that apply to the pipeline.
+    pub policies: Policies,
+    /// Approvals that name this run or its version.
+    pub approvals: Vec<ApprovalView>,
+}
+
+/// What to do with a run: at most one write.
+#[must_use]
+pub fn decide(o: &RunObservation) -> Decision<FlywheelRunStatus> {
+    let mut turn = Turn::new(o);
+    let next = advance(&mut turn);
+    turn.settle(next)
+}
+
+/// The turn as a table: the first row that is not done decides.
+fn advance(turn: &mut Turn<'_>) -> Next {
+    if turn.o.run.metadata.deletion_timestamp.is_some() {
+        return turn.leave_alone("the run is being deleted; its Jobs go with it");
+    }
+    if turn.status.outcome.is_some() {
+        return turn.tidy_up();
+    }
+    if turn.o.run.spec.desired_state == RunDesiredState::Cancel {
+        return cancel(turn);
+    }
+    let steps: [fn(&mut Turn<'_>) -> Option<Next>; 9] = [
+        begin::pipeline,
+        begin::owner,
+        begin::start,
+        begin::mark,
+        begin::snapshot,
+        stage::run_all,
+        register::version,
+        judge::promotion,
+        deliver::rollout,
+    ];
+    for step in steps {
+        if let Some(next) = step(turn) {
+            return next;
+        }
+    }
+    turn.finish(
+        RunOutcome::Registered,
+        "Registered",
+        "The version is registered and approved; the pipeline has no rollout.",
+    )
+}
+
+/// Stops Jobs and Rollout first, then ends.
+fn cancel(turn: &mut Turn<'_>) -> Next {
+    if let Some(job) = turn.o.jobs.iter().find(|j| j.state == JobState::Active && !j.deleting) {
+        return Next::Do(turn.delete_job(job, "the run was cancelled"));
+    }
+    if let Some(rollout) = &turn.o.rollout
+        && rollout.run_uid.as_deref() == Some(turn.uid())
+        && !rollout.phase.is_terminal()
+        && rollout.phase != RolloutPhase::Observing
+    {
+        if let Some(effect) = deliver::abort(rollout) {
+            return Next::Do(effect);
+        }
+        return Next::Rest(
+            Standing::new(Kind::Working, "Cancelling", "The rollout goes back to the baseline."),
+            None,
+        );
+    }
+    if let Some(rollout) = turn
+        .o
+        .rollout
+        .clone()
+        .filter(|r| r.run_uid.as_deref() == Some(turn.uid()))
+        && deliver::has_delivered(rollout.phase)
+    {
+        return deliver::outcome(turn, &rollout);
+    }
+    turn.finish(RunOutcome::Cancelled, "Cancelled", "The run was cancelled by a person.")
+}

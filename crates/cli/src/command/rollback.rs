@@ -1,0 +1,179 @@
+//! `rollback`: back to what served before, or to any version of the model.
+
+use flywheel_api::reference::NameRef;
+use flywheel_api::rollout::{Observe, RolloutDesiredState, RolloutPhase, RolloutPlan, Strategy};
+use flywheel_api::{ModelVersion, Rollout, RolloutSpec, names};
+use flywheel_engine::binding;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::json;
+
+use super::{DONE, written};
+use crate::args::Rollback;
+use crate::cluster::Cluster;
+use crate::error::{Error, refused};
+use crate::subject::{Kind, Subject};
+use crate::world::{newest_first, rollout_status};
+
+/// Names that are tried when others take the same ones at the same time.
+const ATTEMPTS: usize = 32;
+
+/// The rollout goes back by itself where it can; with `--to` another one, without steps, delivers the older version.
+pub async fn run(cluster: &Cluster, args: &Rollback) -> Result<u8, Error> {
+    let subject = Subject::parse(&args.subject, &[Kind::Rollout, Kind::Deployment], Some(Kind::Rollout))?;
+    let rollout = match subject.kind {
+        Kind::Deployment => last_to(cluster, &subject.name).await?,
+        _ => cluster.get::<Rollout>(&subject.name).await?,
+    };
+    match &args.to {
+        Some(version) => deliver(cluster, args, &rollout, version).await,
+        None => go_back(cluster, args, &rollout).await,
+    }
+}
+
+/// The rollout that set what serves on a Deployment, or is about to.
+async fn last_to(cluster: &Cluster, target: &str) -> Result<Rollout, Error> {
+    let mut all = to(cluster, target).await?;
+    all.retain(|r| {
+        let phase = rollout_status(r).phase;
+        phase.holds_target() || matches!(phase, RolloutPhase::Observing | RolloutPhase::Promoted)
+    });
+    all.sort_by(|a, b| newest_first(&a.metadata, &b.metadata));
+    match all.into_iter().next() {
+        Some(last) => Ok(last),
+        None => refused(format!(
+            "no Rollout delivered anything to Deployment {target} in namespace {}: there is nothing to go back to",
+            cluster.namespace
+        )),
+    }
+}
+
+async fn to(cluster: &Cluster, target: &str) -> Result<Vec<Rollout>, Error> {
+    let params = ListParams::default().fields(&format!("spec.plan.targetRef.name={target}"));
+    cluster.list(&params).await
+}
+
+async fn go_back(cluster: &Cluster, args: &Rollback, rollout: &Rollout) -> Result<u8, Error> {
+    let (name, namespace) = (rollout.name_any(), &cluster.namespace);
+    let status = rollout_status(rollout);
+    let target = &rollout.spec.plan.target_ref.name;
+    let other = format!("kubectl flywheel rollback deployment {target} --to VERSION -n {namespace}");
+    if let Some(later) = successor(cluster, rollout).await? {
+        return refused(format!(
+            "Rollout {name} does not say any more what serves on Deployment {target}, Rollout {later} does: roll that one back, or name the version with `{other}`"
+        ));
+    }
+    if matches!(
+        status.phase,
+        RolloutPhase::RollingBack
+            | RolloutPhase::RolledBack
+            | RolloutPhase::Aborted
+            | RolloutPhase::Failed
+            | RolloutPhase::Superseded
+    ) {
+        return refused(format!(
+            "Rollout {name} is {} already ({}): to deliver another version, run `{other}`",
+            status.phase.name(),
+            status.outcome_reason.trim_end_matches('.')
+        ));
+    }
+    if status.phase == RolloutPhase::Promoted && status.baseline.is_none() {
+        return refused(format!(
+            "Rollout {name} found its version live already, so what served before is not known: name the version with `{other}`"
+        ));
+    }
+    let before = status
+        .baseline
+        .and_then(|b| b.version.or(b.value))
+        .unwrap_or_else(|| "what served before".to_owned());
+    let body = json!({ "spec": { "desiredState": "RollBack" } });
+    let changed = cluster.patch::<Rollout>(&name, &body).await?;
+    let sentence = format!(
+        "Rollout {name} is asked to go back to {before}: `kubectl flywheel get rollout {name} -n {namespace}` shows it."
+    );
+    written(&changed, args.output.form, &sentence)?;
+    Ok(DONE)
+}
+
+/// A later rollout that took the target after this one had delivered.
+async fn successor(cluster: &Cluster, rollout: &Rollout) -> Result<Option<String>, Error> {
+    let Some(promoted) = rollout_status(rollout).promoted_at else {
+        return Ok(None);
+    };
+    let all = to(cluster, &rollout.spec.plan.target_ref.name).await?;
+    let later = all.iter().find(|r| {
+        let status = rollout_status(r);
+        let settled = status.promoted_at.is_some_and(|at| at.0 > promoted.0);
+        r.metadata.uid != rollout.metadata.uid && status.baseline.is_some() && (status.phase.holds_target() || settled)
+    });
+    Ok(later.map(ResourceExt::name_any))
+}
+
+/// A Rollout without steps: the same target and binding, another version, at once.
+async fn deliver(cluster: &Cluster, args: &Rollback, last: &Rollout, version: &str) -> Result<u8, Error> {
+    let target = &last.spec.plan.target_ref.name;
+    let wanted: ModelVersion = cluster.get(version).await?;
+    let deployment: Deployment = cluster.get(target).await?;
+    let live = binding::value(&deployment, &last.spec.plan.binding).ok().flatten();
+    if live == Some(binding::wanted(&last.spec.plan.binding, &wanted.spec)) {
+        return refused(format!(
+            "Deployment {target} carries {version} already: there is nothing to do"
+        ));
+    }
+    if let Some(busy) = busy(cluster, target).await? {
+        return refused(format!(
+            "Rollout {busy} is under way on Deployment {target}: stop it first with `kubectl flywheel abort rollout {busy} -n {}`",
+            cluster.namespace
+        ));
+    }
+    let created = create(cluster, last, version).await?;
+    let name = created.name_any();
+    let sentence = format!(
+        "Rollout {name} delivers {version} to Deployment {target} without steps: `kubectl flywheel get rollout {name} -n {}` shows it.",
+        cluster.namespace
+    );
+    written(&created, args.output.form, &sentence)?;
+    Ok(DONE)
+}
+
+async fn busy(cluster: &Cluster, target: &str) -> Result<Option<String>, Error> {
+    let all = to(cluster, target).await?;
+    let open = all.iter().find(|r| {
+        let phase = rollout_status(r).phase;
+        !phase.is_terminal() && phase != RolloutPhase::Observing
+    });
+    Ok(open.map(ResourceExt::name_any))
+}
+
+async fn create(cluster: &Cluster, last: &Rollout, version: &str) -> Result<Rollout, Error> {
+    let spec = RolloutSpec {
+        model_version_ref: NameRef::new(version),
+        plan: RolloutPlan {
+            strategy: Strategy::default(),
+            checks: Vec::new(),
+            observe: Observe::default(),
+            ..last.spec.plan.clone()
+        },
+        run_ref: None,
+        pipeline_ref: None,
+        desired_state: RolloutDesiredState::Progress,
+        hold_reason: String::new(),
+    };
+    let room = names::MAX_NAME - "-back-99".len();
+    let stem: String = version.chars().take(room).collect();
+    for number in 1..=ATTEMPTS {
+        let mut rollout = Rollout::new(&format!("{stem}-back-{number}"), spec.clone());
+        let labels = [
+            (names::LABEL_MODEL_VERSION, version.to_owned()),
+            (names::LABEL_TARGET, spec.plan.target_ref.name.clone()),
+        ];
+        rollout.metadata.labels = Some(labels.map(|(k, v)| (k.to_owned(), v)).into());
+        if let Some(created) = cluster.create(&rollout).await? {
+            return Ok(created);
+        }
+    }
+    refused(format!(
+        "{stem}-back-1 and the next names are taken: delete old Rollouts first"
+    ))
+}

@@ -1,0 +1,159 @@
+//! Why a version must stay: it serves, a Rollout is under way with it, or one would go back to it.
+
+use flywheel_api::condition::{self, Setting};
+use flywheel_api::rollout::RolloutPhase;
+
+use super::{Delivery, ModelVersionObservation};
+
+/// Why the version must stay, if it must.
+pub(super) fn needed_by(o: &ModelVersionObservation, name: &str) -> Option<String> {
+    if o.serves {
+        return Some(format!("version {name} serves: roll out another version first"));
+    }
+    if let Some(rollout) = goes_back_to(o, name) {
+        return Some(way_back(rollout, name));
+    }
+    let under_way = o
+        .rollouts
+        .iter()
+        .find(|r| r.phase.holds_target() || r.phase == RolloutPhase::Observing)?;
+    Some(format!(
+        "Rollout {} delivers version {name}: wait for its end",
+        under_way.name
+    ))
+}
+
+/// The conditions that say so; the admission policy of the chart reads them.
+pub(super) fn conditions(o: &ModelVersionObservation, name: &str) -> [Setting; 2] {
+    let live = match o.serves {
+        true => Setting::yes(condition::LIVE, "Serves", "A target's binding carries this version."),
+        false => Setting::no(
+            condition::LIVE,
+            "DoesNotServe",
+            "No target's binding carries this version.",
+        ),
+    };
+    let target = match goes_back_to(o, name) {
+        Some(rollout) => Setting::yes(condition::ROLLBACK_TARGET, "RolloutGoesBack", way_back(rollout, name)),
+        None => Setting::no(
+            condition::ROLLBACK_TARGET,
+            "NoRollout",
+            "No Rollout would go back to this version.",
+        ),
+    };
+    [live, target]
+}
+
+/// The Rollout that would go back to this version: it is under way, or what it delivered still serves.
+fn goes_back_to<'a>(o: &'a ModelVersionObservation, name: &str) -> Option<&'a Delivery> {
+    o.rollouts.iter().find(|r| {
+        let back = r.baseline.as_deref() == Some(name) && r.candidate != name;
+        let under_way = r.phase.holds_target() || r.phase == RolloutPhase::Observing;
+        back && (under_way || (r.phase == RolloutPhase::Promoted && r.serves))
+    })
+}
+
+fn way_back(rollout: &Delivery, name: &str) -> String {
+    if rollout.phase == RolloutPhase::Promoted {
+        format!(
+            "Rollout {} would go back to version {name} from version {}, which serves: delete this version once another one \
+             serves, or delete that Rollout first",
+            rollout.name, rollout.candidate
+        )
+    } else {
+        format!(
+            "Rollout {} goes back to version {name} if version {} fails: wait for its end",
+            rollout.name, rollout.candidate
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flywheel_api::{ModelVersion, ModelVersionSpec};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn observed(serves: bool, phase: RolloutPhase, candidate_serves: bool) -> ModelVersionObservation {
+        let spec: ModelVersionSpec = serde_json::from_value(serde_json::json!({
+            "modelName": "eta", "version": 1, "artifact": { "uri": "s3://eta/1", "digest": "sha256:0" }
+        }))
+        .unwrap();
+        ModelVersionObservation {
+            now: Timestamp::UNIX_EPOCH,
+            version: ModelVersion::new("eta-1", spec),
+            run: None,
+            rollouts: vec![Delivery {
+                name: "second".to_owned(),
+                candidate: "eta-2".to_owned(),
+                baseline: Some("eta-1".to_owned()),
+                phase,
+                serves: candidate_serves,
+                ..Delivery::default()
+            }],
+            children: Vec::new(),
+            serves,
+            namespace_terminating: false,
+        }
+    }
+
+    fn is_target(o: &ModelVersionObservation) -> bool {
+        let [_, target] = conditions(o, "eta-1");
+        target.status == Some(true)
+    }
+
+    #[test]
+    fn a_version_is_a_rollback_target_while_a_rollout_is_under_way_or_its_candidate_serves() {
+        for (phase, candidate_serves, expected) in [
+            (RolloutPhase::Pending, false, false),
+            (RolloutPhase::Queued, false, false),
+            (RolloutPhase::Progressing, false, true),
+            (RolloutPhase::RollingBack, false, true),
+            (RolloutPhase::Observing, true, true),
+            (RolloutPhase::Promoted, true, true),
+            (RolloutPhase::Promoted, false, false),
+            (RolloutPhase::RolledBack, false, false),
+        ] {
+            let o = observed(false, phase, candidate_serves);
+            assert_eq!(is_target(&o), expected, "{phase:?}");
+            assert_eq!(needed_by(&o, "eta-1").is_some(), expected, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_another_one_replaced_is_superseded_even_if_nobody_saw_it_serve() {
+        use flywheel_api::model_version::VersionState;
+        for (serves, phase, expected) in [
+            (true, RolloutPhase::Progressing, VersionState::Live),
+            (false, RolloutPhase::Promoting, VersionState::Candidate),
+            (false, RolloutPhase::Observing, VersionState::Superseded),
+            (false, RolloutPhase::Promoted, VersionState::Superseded),
+            (true, RolloutPhase::RolledBack, VersionState::Live),
+        ] {
+            let o = observed(serves, phase, !serves);
+            let found = super::super::state(&o, "eta-1", VersionState::Candidate);
+            assert_eq!(found, expected, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_whose_rollout_was_deleted_on_the_way_is_rolled_back() {
+        use flywheel_api::model_version::VersionState;
+        let mut o = observed(false, RolloutPhase::Progressing, false);
+        o.rollouts.clear();
+        let found = super::super::state(&o, "eta-1", VersionState::RollingOut);
+        assert_eq!(found, VersionState::RolledBack);
+    }
+
+    #[test]
+    fn why_a_version_must_stay_names_the_rollout_and_the_remedy() {
+        let promoted = needed_by(&observed(false, RolloutPhase::Promoted, true), "eta-1").unwrap();
+        assert!(
+            promoted.contains("second") && promoted.contains("delete that Rollout first"),
+            "{promoted}"
+        );
+        let serves = needed_by(&observed(true, RolloutPhase::Promoted, true), "eta-1").unwrap();
+        assert!(serves.contains("roll out another version first"), "{serves}");
+    }
+}

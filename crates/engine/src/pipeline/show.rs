@@ -1,0 +1,110 @@
+//! What a pipeline shows: level, live version, runs, freshness.
+
+use flywheel_api::condition;
+use flywheel_api::flywheel_pipeline::{FlywheelPipelineStatus, LastRun, TriggerType, VersionSince};
+use flywheel_api::reference::NameRef;
+use flywheel_api::schema::Duration;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{PipelineObservation, active, run_number, setting};
+use crate::level;
+use crate::standing::Standing;
+
+/// Facts, as they are now.
+pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
+    let spec = &o.pipeline.spec;
+    status.observed_generation = o.pipeline.metadata.generation.unwrap_or_default();
+    status.effective_level = Some(level::effective(
+        spec.automation_level,
+        o.settings.automation_ceiling,
+        &o.policies.caps(),
+    ));
+    let old = status.live_version.take();
+    status.live_version = o.live.as_ref().map(|live| match old {
+        Some(old) if old.name == live.name => old,
+        _ => VersionSince {
+            name: live.name.clone(),
+            since: Time(o.now),
+        },
+    });
+    let runs = || o.runs.iter().filter(|r| r.ours && r.trigger != TriggerType::Request);
+    // A lost status must not make the triggers fire once more.
+    let started = runs().map(|r| r.created).max();
+    let known = status.last_run_start_time.take().map(|t| t.0);
+    status.last_run_start_time = known.max(started).map(Time);
+    let scheduled = runs()
+        .filter(|r| r.trigger == TriggerType::Schedule)
+        .map(|r| r.created)
+        .max();
+    if status.last_schedule_time.is_none() {
+        status.last_schedule_time = scheduled.map(Time);
+    }
+    let numbers = o.runs.iter().filter_map(|r| run_number(o, &r.name));
+    status.last_run_number = numbers.fold(status.last_run_number, i64::max);
+    let versions = o.versions.iter().map(|v| v.number);
+    status.last_version_number = versions.fold(status.last_version_number, i64::max);
+    status.active_run = active(o).map(|r| NameRef::new(&*r.name));
+    let ended = o.runs.iter().filter(|r| r.ours).filter_map(|r| Some((r.finished?, r)));
+    if let Some((at, run)) = ended.max_by_key(|(at, r)| (*at, r.name.clone())) {
+        let outcome = run.outcome.map_or_else(String::new, |o| o.name().to_owned());
+        status.last_run = Some(LastRun {
+            name: run.name.clone(),
+            outcome,
+            finished_at: Time(at),
+        });
+    }
+}
+
+/// When the live version becomes too old.
+pub fn stale_at(o: &PipelineObservation, status: &FlywheelPipelineStatus) -> Option<Timestamp> {
+    let most = o
+        .pipeline
+        .spec
+        .cadence
+        .max_interval
+        .as_ref()
+        .and_then(Duration::seconds)?;
+    let since = status
+        .live_version
+        .as_ref()
+        .map_or_else(|| super::created(&o.pipeline), |v| v.since.0);
+    Some(since + SignedDuration::from_secs(most))
+}
+
+/// Conditions of an accepted or refused pipeline.
+pub fn conditions(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, standing: &Standing, accepted: bool) {
+    let mut settings = standing.settings();
+    let message = if accepted {
+        "The pipeline was understood."
+    } else {
+        standing.message.as_str()
+    };
+    let reason = if accepted { "Accepted" } else { standing.reason.as_str() };
+    settings.push(setting(accepted, condition::ACCEPTED, reason, message));
+    if let Some(at) = stale_at(o, status).filter(|_| accepted) {
+        let live = status.live_version.as_ref().map_or("No version", |v| v.name.as_str());
+        settings.push(if at > o.now {
+            setting(
+                true,
+                condition::FRESH,
+                "WithinMaxInterval",
+                format!("{live} is younger than cadence.maxInterval until {at}."),
+            )
+        } else {
+            setting(
+                false,
+                condition::FRESH,
+                "Stale",
+                format!("{live} is older than cadence.maxInterval since {at}: look at the last runs."),
+            )
+        });
+    }
+    if let Some(last) = status.last_run.as_ref().filter(|_| accepted) {
+        let good = !matches!(last.outcome.as_str(), "Failed" | "RolledBack");
+        let message = format!("Run {} ended as {}.", last.name, last.outcome);
+        settings.push(setting(good, condition::LAST_RUN_SUCCEEDED, &last.outcome, message));
+    }
+    let generation = o.pipeline.metadata.generation;
+    status.conditions = condition::replace(&status.conditions, &settings, generation, o.now);
+}

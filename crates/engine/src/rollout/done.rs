@@ -1,0 +1,142 @@
+//! The end: what is left behind is removed, the finalizer lets go, and a person may still ask for the way back.
+
+use std::collections::BTreeMap;
+
+use flywheel_api::RolloutStatus;
+use flywheel_api::names::{FINALIZER_ROLLOUT, LABEL_MODEL, LABEL_MODEL_VERSION, LABEL_TARGET};
+use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
+use serde_json::{Value, json};
+
+use super::draft::{Draft, Why};
+use super::facts::{Carried, Twin};
+use super::{back, candidate, show};
+use crate::decision::{Action, ChildKind, Decision, Effect, ObjectKey, Patch, PatchKind, Wait};
+
+/// Longest value of a label.
+const LABEL_LENGTH: usize = 63;
+
+/// Adds the finalizer before anything else: without it a deleted Rollout could leave a candidate behind. The labels by
+/// which versions and pipelines find their Rollouts come along; one that a user made has none.
+pub(super) fn guard(draft: &Draft<'_>) -> Option<Effect> {
+    let metadata = &draft.o.rollout.metadata;
+    if draft.is_deleting() || draft.status.phase.is_terminal() {
+        return None;
+    }
+    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
+    let mut fields = serde_json::Map::new();
+    if !finalizers.iter().any(|f| f == FINALIZER_ROLLOUT) {
+        finalizers.push(FINALIZER_ROLLOUT.to_owned());
+        fields.insert("finalizers".to_owned(), json!(finalizers));
+    }
+    let labels = missing_labels(draft);
+    if !labels.is_empty() {
+        fields.insert("labels".to_owned(), json!(labels));
+    }
+    let why = "the traffic must go back before the Rollout may vanish, and its version must find it".to_owned();
+    (!fields.is_empty()).then(|| patch(draft, json!({ "metadata": fields }), why))
+}
+
+fn missing_labels<'d>(draft: &'d Draft<'_>) -> BTreeMap<&'static str, &'d str> {
+    let spec = &draft.o.rollout.spec;
+    let model = draft.o.version.as_ref().map(|v| v.spec.model_name.as_str());
+    let wanted = [
+        (LABEL_TARGET, Some(spec.plan.target_ref.name.as_str())),
+        (LABEL_MODEL_VERSION, Some(spec.model_version_ref.name.as_str())),
+        (LABEL_MODEL, model),
+    ];
+    let present = draft.o.rollout.metadata.labels.as_ref();
+    let missing = |(key, value): &(&str, &str)| {
+        value.len() <= LABEL_LENGTH && present.and_then(|l| l.get(*key)).is_none_or(|found| found != value)
+    };
+    let wanted = wanted.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    wanted.filter(missing).collect()
+}
+
+fn set_finalizers(draft: &Draft<'_>, finalizers: &[String], why: String) -> Effect {
+    patch(draft, json!({ "metadata": { "finalizers": finalizers } }), why)
+}
+
+/// Changes the Rollout itself.
+pub(super) fn patch(draft: &Draft<'_>, body: Value, why: String) -> Effect {
+    let metadata = &draft.o.rollout.metadata;
+    let action = Action::Patch(Box::new(Patch {
+        object: ObjectKey {
+            kind: ChildKind::Rollout,
+            name: draft.name().to_owned(),
+            uid: draft.uid().to_owned(),
+            resource_version: metadata.resource_version.clone(),
+        },
+        body,
+        kind: PatchKind::Merge,
+    }));
+    Effect { action, why }
+}
+
+/// Lets a deleted Rollout vanish, once no candidate of its own is left.
+pub(super) fn let_go(draft: &Draft<'_>) -> Decision<RolloutStatus> {
+    if let Twin::Ours(found) = draft.twin() {
+        let why = "the Rollout is being deleted and its candidate is left".to_owned();
+        return Decision::Do(Effect {
+            action: candidate::delete(found),
+            why,
+        });
+    }
+    let metadata = &draft.o.rollout.metadata;
+    let finalizers = metadata.finalizers.clone().unwrap_or_default();
+    let (ours, others): (Vec<_>, Vec<_>) = finalizers.into_iter().partition(|f| f == FINALIZER_ROLLOUT);
+    if ours.is_empty() {
+        return Decision::Wait(Wait {
+            until: None,
+            reason: "the Rollout is being deleted".to_owned(),
+        });
+    }
+    let why = "nothing of the Rollout is left on the target".to_owned();
+    Decision::Do(set_finalizers(draft, &others, why))
+}
+
+/// What to do after the end.
+pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
+    if draft.is_deleting() {
+        return let_go(&draft);
+    }
+    let standing = show::ended(&draft.status);
+    if let Twin::Ours(found) = draft.twin() {
+        let why = "the Rollout has ended and its candidate is left".to_owned();
+        return draft.clean(standing, candidate::delete(found), why);
+    }
+    let asked = draft.o.rollout.spec.desired_state == RolloutDesiredState::RollBack;
+    if !asked || draft.status.phase != RolloutPhase::Promoted {
+        return draft.rest(standing);
+    }
+    let Some(obstacle) = irrevocable(&draft) else {
+        let why = Why::new(
+            "RollBackRequested",
+            "Goes back to the baseline after promotion, as asked.",
+        );
+        return back::begin(draft, &why);
+    };
+    let mut standing = standing;
+    standing.message = format!("{} It cannot be rolled back: {obstacle}", standing.message);
+    draft.rest(standing)
+}
+
+/// Why a promoted version cannot be taken back by its own Rollout.
+fn irrevocable(draft: &Draft<'_>) -> Option<String> {
+    let version = &draft.o.rollout.spec.model_version_ref.name;
+    if let Some(peer) = draft.successor() {
+        return Some(format!(
+            "Rollout {} took the target over later; roll that one back.",
+            peer.name
+        ));
+    }
+    if draft.status.baseline.is_none() {
+        let message =
+            format!("what served before {version} is not known; create a Rollout to the version that should.");
+        return Some(message);
+    }
+    let Some(target) = draft.target() else {
+        return Some("its target was deleted.".to_owned());
+    };
+    let ours = matches!(draft.carried(target), Carried::Candidate);
+    (!ours).then(|| "the target does not carry its value any more.".to_owned())
+}

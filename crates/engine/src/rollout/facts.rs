@@ -1,0 +1,233 @@
+//! Questions to the observation: what the target carries, whose the candidate is, who else wants the target.
+
+use flywheel_api::names;
+use flywheel_api::rollout::{RolloutPhase, Side};
+use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::Value;
+
+use super::draft::{Draft, Why};
+use super::evidence::adoption_digest;
+use super::observation::{Peer, created};
+use crate::binding::{self, BindingError};
+
+/// Whose value the target carries.
+pub(super) enum Carried {
+    Baseline,
+    Candidate,
+    /// Neither: somebody else wrote it.
+    Foreign(Option<String>),
+    Unreadable(BindingError),
+}
+
+/// Whose the Deployment with the candidate's name is.
+pub(super) enum Twin<'a> {
+    None,
+    /// Ours.
+    Ours(&'a Deployment),
+    /// Being deleted.
+    Going,
+    /// Another Rollout's that exists.
+    Rival(String),
+    /// Another Rollout's that is gone.
+    Orphan(&'a Deployment),
+    /// No Rollout's: a user's.
+    Stranger,
+}
+
+impl<'a> Draft<'a> {
+    /// The target, if it is still the one that the Rollout began with.
+    pub(super) fn target(&self) -> Option<&'a Deployment> {
+        let known = self.status.target_uid.as_ref();
+        self.o
+            .target
+            .as_ref()
+            .filter(|t| t.metadata.deletion_timestamp.is_none())
+            .filter(|t| known.is_none() || known == t.metadata.uid.as_ref())
+    }
+
+    pub(super) fn carried(&self, target: &Deployment) -> Carried {
+        let live = match binding::value(target, &self.plan().binding) {
+            Ok(live) => live,
+            Err(error) => return Carried::Unreadable(error),
+        };
+        let is = |side: &Option<Side>| side.as_ref().is_some_and(|s| s.value == live);
+        if is(&self.status.candidate) {
+            Carried::Candidate
+        } else if is(&self.status.baseline) {
+            Carried::Baseline
+        } else {
+            Carried::Foreign(live)
+        }
+    }
+
+    pub(super) fn twin(&self) -> Twin<'a> {
+        let Some(found) = &self.o.candidate else {
+            return Twin::None;
+        };
+        let label = found
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|l| l.get(names::LABEL_ROLLOUT_UID));
+        match label {
+            None => Twin::Stranger,
+            Some(_) if found.metadata.deletion_timestamp.is_some() => Twin::Going,
+            Some(uid) if uid == self.uid() => Twin::Ours(found),
+            Some(uid) if self.o.candidate_owner_exists => {
+                let owner = self.o.others.iter().find(|p| p.uid == *uid);
+                Twin::Rival(owner.map_or_else(|| format!("with UID {uid}"), |p| p.name.clone()))
+            }
+            Some(_) => Twin::Orphan(found),
+        }
+    }
+
+    /// Why nobody writes on the target: what it carries, what it should carry, who wrote it, and what to do.
+    pub(super) fn drift(&self, target: &Deployment) -> Why {
+        let live = binding::value(target, &self.plan().binding).ok().flatten();
+        let baseline = self.status.baseline.as_ref().map(|b| b.value.as_deref());
+        let candidate = self.status.candidate.as_ref().and_then(|c| c.value.as_deref());
+        let expected = match (baseline, candidate) {
+            (Some(baseline), Some(candidate)) => format!("{} or {candidate}", shown(baseline)),
+            _ => shown(self.left_behind().unwrap_or_default()).to_owned(),
+        };
+        self.drift_from(target, live.as_deref(), &expected)
+    }
+
+    fn drift_from(&self, target: &Deployment, live: Option<&str>, expected: &str) -> Why {
+        let message = format!(
+            "Deployment {} carries {} (last written by {}), expected {expected}: set it back, or take it as the new baseline with `{}` (annotation {}={}).",
+            target.metadata.name.as_deref().unwrap_or_default(),
+            shown(live),
+            self.last_writer(target),
+            self.command("adopt"),
+            names::ANNOTATION_ADOPT,
+            adoption_digest(live),
+        );
+        Why::new("Drifted", message)
+    }
+
+    /// Whether a person took the drifted value as the new baseline.
+    pub(super) fn is_adopted(&self, live: Option<&str>) -> bool {
+        let annotations = self.o.rollout.metadata.annotations.as_ref();
+        let asked = annotations.and_then(|a| a.get(names::ANNOTATION_ADOPT));
+        asked.is_some_and(|digest| *digest == adoption_digest(live).0)
+    }
+
+    /// One side of the Rollout, with the version that the value names.
+    pub(super) fn side(&self, value: Option<String>) -> Side {
+        Side {
+            version: value.as_ref().and_then(|v| binding::version_of(v, &self.o.versions)),
+            value,
+        }
+    }
+
+    /// The side that the Rollout brings.
+    pub(super) fn ours(&self, wanted: String) -> Side {
+        Side {
+            version: Some(self.o.rollout.spec.model_version_ref.name.clone()),
+            value: Some(wanted),
+        }
+    }
+
+    /// The value that the last Rollout of this target left on it.
+    pub(super) fn left_behind(&self) -> Option<Option<&'a str>> {
+        let uid = self.o.target.as_ref().and_then(|t| t.metadata.uid.as_ref());
+        let left = |p: &'a Peer| {
+            let side = match p.phase {
+                RolloutPhase::Promoted | RolloutPhase::Superseded | RolloutPhase::Observing => &p.candidate,
+                RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed => &p.baseline,
+                _ => &None,
+            };
+            let at = p.settled_at.filter(|_| p.target_uid.as_ref() == uid)?;
+            side.as_ref()
+                .map(|s| ((at, p.created, p.name.as_str()), s.value.as_deref()))
+        };
+        let peers = self.o.others.iter().filter_map(left);
+        peers.max_by_key(|(key, _)| *key).map(|(_, value)| value)
+    }
+
+    /// Another Rollout that goes first.
+    pub(super) fn ahead(&self) -> Option<&'a Peer> {
+        let open = |p: &&Peer| matches!(p.phase, RolloutPhase::Pending | RolloutPhase::Queued) && !p.deleting;
+        let others = || self.o.others.iter();
+        let holds = others().filter(|p| p.phase.holds_target()).min_by_key(|p| p.key());
+        holds.or_else(|| {
+            others()
+                .filter(open)
+                .filter(|p| self.is_older(p))
+                .min_by_key(|p| p.key())
+        })
+    }
+
+    pub(super) fn is_older(&self, peer: &Peer) -> bool {
+        peer.key() < (created(&self.o.rollout), self.name())
+    }
+
+    /// Another Rollout that took the target after this one had promoted its version.
+    pub(super) fn successor(&self) -> Option<&'a Peer> {
+        let promoted = self.status.promoted_at.as_ref()?.0;
+        self.o.others.iter().find(|p| {
+            let settled = p.settled_at.is_some_and(|at| at > promoted);
+            p.baseline.is_some() && (p.phase.holds_target() || settled)
+        })
+    }
+
+    /// The manager that wrote the binding last, as the API server recorded it.
+    fn last_writer(&self, target: &Deployment) -> String {
+        let binding = &self.plan().binding;
+        let container = format!("k:{{\"name\":\"{}\"}}", binding.container);
+        let mut path = vec!["f:spec", "f:template", "f:spec", "f:containers", &container];
+        let variable = binding.name.as_ref().map(|n| format!("k:{{\"name\":\"{n}\"}}"));
+        match &variable {
+            Some(variable) => path.extend(["f:env", variable]),
+            None => path.push("f:image"),
+        }
+        let owns = |fields: &Value| path.iter().try_fold(fields, |at, key| at.get(*key)).is_some();
+        let entries = target.metadata.managed_fields.iter().flatten();
+        entries
+            .filter(|e| e.fields_v1.as_ref().is_some_and(|f| owns(&f.0)))
+            .max_by_key(|e| e.time.as_ref().map(|t| t.0))
+            .and_then(|e| e.manager.clone())
+            .unwrap_or_else(|| "an unknown manager".to_owned())
+    }
+}
+
+impl Peer {
+    /// The order in which Rollouts get their target.
+    fn key(&self) -> (jiff::Timestamp, &str) {
+        (self.created, &self.name)
+    }
+}
+
+fn shown(value: Option<&str>) -> &str {
+    value.unwrap_or("no value")
+}
+
+/// Replicas that the Deployment asks for.
+pub(super) fn replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+}
+
+/// Whether the Deployment is paused.
+pub(super) fn is_paused(deployment: &Deployment) -> bool {
+    deployment.spec.as_ref().and_then(|s| s.paused).unwrap_or(false)
+}
+
+/// Replicas that are ready.
+pub(super) fn ready(deployment: &Deployment) -> i32 {
+    deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0)
+}
+
+/// Whether all pods are of the current generation and ready, and no others are left.
+pub(super) fn is_complete(deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    let wanted = replicas(deployment);
+    let counts = [
+        status.replicas,
+        status.updated_replicas,
+        status.ready_replicas,
+        status.available_replicas,
+    ];
+    status.observed_generation >= deployment.metadata.generation
+        && counts.iter().all(|count| count.unwrap_or(0) == wanted)
+}

@@ -1,0 +1,174 @@
+//! What the decision on a Rollout may know: plain data that can be printed and replayed.
+
+use flywheel_api::flywheel_pipeline::ApprovalRule;
+use flywheel_api::reference::{ApprovalGate, AutomationLevel};
+use flywheel_api::rollout::{RolloutPhase, Side};
+use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use serde::{Deserialize, Serialize};
+
+use crate::approval::ApprovalView;
+use crate::binding::VersionView;
+use crate::settings::Settings;
+use crate::view::Policies;
+
+/// Everything that the decision on a Rollout may know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutObservation {
+    /// Current time, in whole seconds.
+    pub now: Timestamp,
+    /// The administrator's settings.
+    pub settings: Settings,
+    /// The Rollout itself.
+    pub rollout: Rollout,
+    /// The version that it delivers.
+    pub version: Option<ModelVersion>,
+    /// The Deployment that it delivers to.
+    pub target: Option<Deployment>,
+    /// The Deployment named `<target>-candidate`, whoever made it.
+    pub candidate: Option<Deployment>,
+    /// Whether the Rollout whose UID the candidate carries still exists.
+    pub candidate_owner_exists: bool,
+    /// The other Rollouts of the same target.
+    pub others: Vec<Peer>,
+    /// The pipeline of that name, if the Rollout names one and it exists.
+    pub pipeline: Option<PipelineFacts>,
+    /// Versions of the namespace, to name the one that serves.
+    pub versions: Vec<VersionView>,
+    /// Approvals that name this Rollout.
+    pub approvals: Vec<ApprovalView>,
+    /// Answers to the checks of [`super::due_checks`], and to no others.
+    pub answers: Vec<Answer>,
+}
+
+/// Another Rollout of the same target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Where it stands.
+    pub phase: RolloutPhase,
+    /// When it last set what serves: its promotion, or the end of its way back. Nothing before.
+    pub settled_at: Option<Timestamp>,
+    /// Version and value that it delivers; nothing before it began.
+    pub candidate: Option<Side>,
+    /// What served before it; nothing before it began.
+    pub baseline: Option<Side>,
+    /// UID of the Deployment that it was delivered to: a target that was made anew carries nothing of it.
+    pub target_uid: Option<String>,
+    /// It is being deleted.
+    pub deleting: bool,
+}
+
+impl Peer {
+    /// What another Rollout must know of this one.
+    #[must_use]
+    pub fn of(rollout: &Rollout) -> Self {
+        let status = rollout.status.clone().unwrap_or_default();
+        let settled = match status.phase {
+            RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed => &status.finished_at,
+            _ => &status.promoted_at,
+        };
+        Self {
+            name: rollout.metadata.name.clone().unwrap_or_default(),
+            uid: rollout.metadata.uid.clone().unwrap_or_default(),
+            created: created(rollout),
+            phase: status.phase,
+            settled_at: settled.as_ref().map(|t| t.0),
+            candidate: status.candidate,
+            baseline: status.baseline,
+            target_uid: status.target_uid,
+            deleting: rollout.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+pub(super) fn created(rollout: &Rollout) -> Timestamp {
+    rollout
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |t| t.0)
+}
+
+/// What a Rollout must know of its pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipelineFacts {
+    /// UID.
+    pub uid: String,
+    /// Level that its spec asks for.
+    pub level: AutomationLevel,
+    /// Levels that its bias policies allow at most.
+    pub caps: Vec<AutomationLevel>,
+    /// Its rule for Approvals of gate RolloutStep.
+    pub step_rule: Option<ApprovalRule>,
+}
+
+impl PipelineFacts {
+    /// What a Rollout must know of the pipeline that asked for it.
+    #[must_use]
+    pub fn of(pipeline: &FlywheelPipeline, policies: &Policies) -> Self {
+        Self {
+            uid: pipeline.metadata.uid.clone().unwrap_or_default(),
+            level: pipeline.spec.automation_level,
+            caps: policies.caps(),
+            step_rule: pipeline
+                .spec
+                .approvals
+                .iter()
+                .find(|r| r.gate == ApprovalGate::RolloutStep)
+                .cloned(),
+        }
+    }
+}
+
+/// What a metric provider answered to one check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Name of the check.
+    pub check: String,
+    /// Answer to the query.
+    pub candidate: Reading,
+    /// Answer to the baseline's query, if the check has one.
+    pub baseline: Option<Reading>,
+    /// Answer to the query that counts samples, if the check has one.
+    pub samples: Option<Reading>,
+}
+
+/// The answer to one query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reading {
+    /// One number.
+    Value(f64),
+    /// No number: no series, or NaN.
+    Empty,
+    /// The provider could not be asked, or gave no usable answer; one sentence.
+    Error(String),
+}
+
+impl From<f64> for Reading {
+    /// A number; NaN and infinities, which a query gives where there is nothing to divide by, are no answer.
+    fn from(value: f64) -> Self {
+        if value.is_finite() {
+            Self::Value(value)
+        } else {
+            Self::Empty
+        }
+    }
+}
+
+impl RolloutObservation {
+    /// The stored status.
+    pub(super) fn stored(&self) -> RolloutStatus {
+        self.rollout.status.clone().unwrap_or_default()
+    }
+}

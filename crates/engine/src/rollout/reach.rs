@@ -1,0 +1,151 @@
+//! Reaching a weight: the candidate is made, scaled and ready, and the baseline shrinks if the plan says so.
+
+use std::ops::ControlFlow;
+
+use flywheel_api::RolloutStatus;
+use flywheel_api::rollout::{BaselineCapacity, RolloutPhase, Weights};
+use k8s_openapi::api::apps::v1::Deployment;
+
+use super::draft::Draft;
+use super::facts::{Twin, is_complete, replicas};
+use super::{back, candidate, pending};
+use crate::decision::{Action, Child, Decision};
+use crate::standing::{Kind, Standing};
+
+/// What is next on the way to a weight.
+enum Next {
+    Reached,
+    Wait(&'static str, String),
+    Act(&'static str, String, Action),
+    StepBack(String),
+}
+
+/// Goes on towards these weights. Continues when they are reached; breaks with what is to be done before, which is
+/// going back once the plan's deadline has passed.
+pub(super) fn reach<'a>(
+    mut draft: Draft<'a>,
+    target: &Deployment,
+    wanted: &Weights,
+) -> ControlFlow<Decision<RolloutStatus>, Draft<'a>> {
+    let next = next(&mut draft, target, wanted);
+    let decision = match next {
+        Next::Reached => return ControlFlow::Continue(draft),
+        Next::StepBack(name) => pending::step_back(draft, name),
+        Next::Wait(..) | Next::Act(..) if draft.overdue() => {
+            let why = back::deadline(&draft);
+            back::begin(draft, &why)
+        }
+        Next::Wait(reason, message) => {
+            draft.clear_hold();
+            draft.rest(Standing::new(Kind::Working, reason, message))
+        }
+        Next::Act(reason, why, action) => {
+            draft.clear_hold();
+            draft.act(reason, why, action)
+        }
+    };
+    ControlFlow::Break(decision)
+}
+
+fn next(draft: &mut Draft<'_>, target: &Deployment, wanted: &Weights) -> Next {
+    let name = candidate::name(draft.plan());
+    let found = match draft.twin() {
+        Twin::None => None,
+        Twin::Going => return Next::Wait("CandidateLeaving", format!("Waits until the former {name} is gone.")),
+        Twin::Rival(rival) if draft.status.phase == RolloutPhase::Preparing => return Next::StepBack(rival),
+        Twin::Rival(_) | Twin::Stranger => {
+            let message = format!("Deployment {name} exists and is not this Rollout's: rename or delete it.");
+            return Next::Wait("CandidateNameTaken", message);
+        }
+        Twin::Orphan(orphan) => {
+            let why = format!("{name} was left behind by a Rollout that is gone");
+            return Next::Act("CandidateOrphaned", why, candidate::delete(orphan));
+        }
+        Twin::Ours(found) if candidate::is_stale(draft, found) => return discard(draft, target, found),
+        Twin::Ours(found) => Some(found),
+    };
+    if let Some(next) = record(draft, wanted, found) {
+        return next;
+    }
+    let Some(found) = found else {
+        let made = candidate::build(draft, target, wanted.candidate_replicas);
+        let why = format!("makes {name} with {} replicas", wanted.candidate_replicas);
+        return Next::Act(
+            "CreatingCandidate",
+            why,
+            Action::Create(Box::new(Child::Deployment(made))),
+        );
+    };
+    scale(draft, target, found, wanted)
+}
+
+/// The candidate is a copy of a template that is no more; the baseline is whole before the candidate goes.
+fn discard(draft: &Draft<'_>, target: &Deployment, found: &Deployment) -> Next {
+    if let Some(action) = back::restore(draft, target) {
+        return Next::Act("RestoringBaseline", "the candidate is made anew".to_owned(), action);
+    }
+    if back::is_shrunk(draft) && !is_complete(target) {
+        let message = "Waits until the baseline has all its pods, because the candidate is made anew.";
+        return Next::Wait("RestoringBaseline", message.to_owned());
+    }
+    let why = "the target's template changed, so the candidate is made anew".to_owned();
+    Next::Act("TemplateChanged", why, candidate::delete(found))
+}
+
+/// The intent and the observed identity, before anything is done with them.
+fn record(draft: &mut Draft<'_>, wanted: &Weights, found: Option<&Deployment>) -> Option<Next> {
+    let stored = draft.status.weights.clone().unwrap_or_default();
+    let actual = stored.actual;
+    let intended = Weights {
+        actual,
+        ..wanted.clone()
+    };
+    let uid = found.and_then(|f| f.metadata.uid.clone());
+    let reference = draft.status.candidate_deployment.get_or_insert_default();
+    let known = reference.uid == uid && !reference.name.is_empty();
+    if intended == stored && known {
+        return None;
+    }
+    reference.name = candidate::name(&draft.o.rollout.spec.plan);
+    reference.uid = uid;
+    if found.is_some() && draft.status.phase == RolloutPhase::Preparing {
+        draft.status.phase = RolloutPhase::Progressing;
+    }
+    draft.status.weights = Some(intended);
+    Some(Next::Wait(
+        draft.status.phase.name(),
+        format!(
+            "Goes to {} %: {} candidate replicas.",
+            wanted.asked, wanted.candidate_replicas
+        ),
+    ))
+}
+
+fn scale(draft: &Draft<'_>, target: &Deployment, found: &Deployment, wanted: &Weights) -> Next {
+    let count = wanted.candidate_replicas;
+    if let Some(action) = candidate::align(draft, found, count) {
+        return Next::Act(
+            "ScalingCandidate",
+            format!("scales the candidate to {count} replicas"),
+            action,
+        );
+    }
+    if !candidate::is_ready(found, count) {
+        let since = draft.status.progress_since.as_ref().map_or(draft.o.now, |t| t.0);
+        let message = format!("Waits for {count} ready candidate pods since {since}.");
+        return Next::Wait("WaitingForPods", message);
+    }
+    if draft.plan().capacity.baseline == BaselineCapacity::Keep {
+        return Next::Reached;
+    }
+    let baseline = wanted.baseline_replicas;
+    if replicas(target) != baseline {
+        let why = format!("the candidate is ready, so the baseline shrinks to {baseline} replicas");
+        return Next::Act("ShrinkingBaseline", why, candidate::scale(target, baseline));
+    }
+    if !is_complete(target) {
+        let message = format!("Waits until the baseline has exactly {baseline} ready pods.");
+        return Next::Wait("ShrinkingBaseline", message);
+    }
+    Next::Reached
+}

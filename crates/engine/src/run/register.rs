@@ -1,0 +1,191 @@
+//! A version is registered when all stages have succeeded, whatever the gates will say of it.
+
+use std::collections::BTreeMap;
+
+use flywheel_api::flywheel_run::{RunOutcome, VersionIntent};
+use flywheel_api::model_version::{Dataset, ModelArtifact, Provenance, StageProvenance};
+use flywheel_api::names;
+use flywheel_api::reference::{NameRef, UidRef};
+use flywheel_api::stage_contract::{Artifact, ArtifactType};
+use flywheel_api::{ModelVersion, ModelVersionSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::turn::{Next, Turn};
+use super::{stage, stage_file};
+use crate::decision::{Action, Child, Effect};
+use crate::standing::{Kind, Standing};
+
+/// Number and name first, then the object, then its UID.
+pub fn version(turn: &mut Turn<'_>) -> Option<Next> {
+    let Some(intent) = turn.status.model_version.clone() else {
+        return Some(intend(turn));
+    };
+    let taken = turn.o.versions.iter().find(|v| v.name == intent.name);
+    let ours = taken.is_none_or(|v| v.run_uid.as_deref() == Some(turn.uid()));
+    if !ours && intent.uid.is_none() {
+        return Some(intend(turn));
+    }
+    match (&turn.o.version, &intent.uid) {
+        (None, None) => Some(match build(turn, &intent) {
+            Some(version) => Next::Do(Effect {
+                action: Action::Create(Box::new(Child::ModelVersion(version))),
+                why: format!("register {}", intent.name),
+            }),
+            None => turn.finish(RunOutcome::Failed, "NoModel", "The Train stage reported no model."),
+        }),
+        (None, Some(_)) => {
+            let message = format!("ModelVersion {} was deleted before its delivery.", intent.name);
+            Some(turn.finish(RunOutcome::Cancelled, "VersionDeleted", &message))
+        }
+        (Some(version), None) => {
+            let uid = version.metadata.uid.clone();
+            turn.status.model_version = Some(VersionIntent { uid, ..intent.clone() });
+            let message = format!("Version {} is registered.", intent.name);
+            turn.decided("Register", "StagesSucceeded", &message, None, false);
+            Some(Next::Rest(Standing::new(Kind::Working, "Registered", message), None))
+        }
+        (Some(version), Some(uid)) if version.metadata.uid.as_ref() != Some(uid) => {
+            let message = format!("ModelVersion {} was replaced by another one of its name.", intent.name);
+            Some(turn.finish(RunOutcome::Failed, "VersionReplaced", &message))
+        }
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// The next number is one above everything that exists; a name that is taken by another run is skipped.
+fn intend(turn: &mut Turn<'_>) -> Next {
+    let model = turn.plan.as_ref().map(|p| p.model.name.clone()).unwrap_or_default();
+    let own = turn
+        .o
+        .versions
+        .iter()
+        .find(|v| v.run_uid.as_deref() == Some(turn.uid()));
+    let pipeline = turn.o.pipeline.as_ref().and_then(|p| p.status.as_ref());
+    let known = pipeline.map_or(0, |s| s.last_version_number);
+    // A number is not used again after its version was deleted: metrics and labels go by the name.
+    let last = turn.o.versions.iter().map(|v| v.number).fold(known, i64::max);
+    let number = own.map_or(last + 1, |v| v.number);
+    let name = own.map_or_else(|| format!("{model}-{number}"), |v| v.name.clone());
+    turn.status.model_version = Some(VersionIntent {
+        name: name.clone(),
+        number,
+        uid: None,
+    });
+    "Register".clone_into(&mut turn.status.stage);
+    Next::Rest(
+        Standing::new(Kind::Working, "Registering", format!("Version {name} is registered.")),
+        None,
+    )
+}
+
+fn build(turn: &Turn<'_>, intent: &VersionIntent) -> Option<ModelVersion> {
+    let plan = turn.plan.as_ref()?;
+    let train = stage::train(turn)?;
+    let model = train
+        .result
+        .as_ref()?
+        .artifacts
+        .iter()
+        .find(|a| a.type_ == ArtifactType::Model)?;
+    let spec = ModelVersionSpec {
+        model_name: plan.model.name.clone(),
+        version: intent.number,
+        artifact: ModelArtifact {
+            uri: model.uri.clone(),
+            digest: model.digest.clone(),
+            size_bytes: model.size_bytes,
+        },
+        parent: turn.status.compared_with.as_ref().map(|c| NameRef::new(&*c.name)),
+        provenance: Some(provenance(turn, &train.name)?),
+        datasets: datasets(turn),
+        parameters: stage_file::parameters(&plan.parameters, &turn.o.run.spec.parameters),
+    };
+    let mut version = ModelVersion::new(&intent.name, spec);
+    version.metadata = ObjectMeta {
+        name: Some(intent.name.clone()),
+        labels: Some(labels(turn, &version.spec)),
+        finalizers: Some(vec![names::FINALIZER_LIVE.to_owned()]),
+        ..ObjectMeta::default()
+    };
+    Some(version)
+}
+
+/// Lineage can be walked downwards by labels: from a dataset, from a parent, from a run.
+fn labels(turn: &Turn<'_>, spec: &ModelVersionSpec) -> BTreeMap<String, String> {
+    let mut labels = turn.labels();
+    if let Some(parent) = &spec.parent {
+        labels.insert(names::LABEL_PARENT.to_owned(), parent.name.clone());
+    }
+    let hex = |d: &Dataset| {
+        d.digest
+            .as_str()
+            .strip_prefix("sha256:")
+            .and_then(|h| h.get(..16))
+            .map(str::to_owned)
+    };
+    if let Some(first) = spec.datasets.iter().find_map(hex) {
+        labels.insert(names::LABEL_DATASET.to_owned(), first);
+    }
+    labels
+}
+
+fn provenance(turn: &Turn<'_>, train: &str) -> Option<Provenance> {
+    let plan = turn.plan.as_ref()?;
+    let pipeline = turn.o.pipeline.as_ref()?;
+    let stages = turn.status.stages.iter().filter_map(|s| {
+        let job = s.job.as_ref()?;
+        Some(StageProvenance {
+            name: s.name.clone(),
+            type_: s.type_,
+            job: UidRef {
+                name: job.name.clone(),
+                uid: job.uid.clone().unwrap_or_default(),
+            },
+            attempt: s.attempt,
+            image: plan
+                .stages
+                .iter()
+                .find(|p| p.name == s.name)
+                .map(|p| p.image.clone())
+                .unwrap_or_default(),
+            image_id: s.image_id.clone(),
+            started_at: s.started_at.clone()?,
+            finished_at: s.finished_at.clone()?,
+            attestations: s.result.as_ref().and_then(|r| r.attestations.clone()),
+        })
+    });
+    Some(Provenance {
+        pipeline: UidRef {
+            name: pipeline.metadata.name.clone().unwrap_or_default(),
+            uid: pipeline.metadata.uid.clone().unwrap_or_default(),
+        },
+        run: UidRef {
+            name: turn.name().to_owned(),
+            uid: turn.uid().to_owned(),
+        },
+        snapshot_digest: turn.status.snapshot.as_ref()?.digest.clone(),
+        stages: stages.collect(),
+        seed: stage_file::seed(turn.uid(), train),
+        level: turn.level(),
+        requested_by: turn.o.run.spec.requested_by.clone(),
+    })
+}
+
+fn datasets(turn: &Turn<'_>) -> Vec<Dataset> {
+    let of = |stage: &str, a: &Artifact| Dataset {
+        name: format!("{stage}.{}", a.name),
+        uri: a.uri.clone(),
+        digest: a.digest.clone(),
+        records: a.records,
+        window: a.window.clone(),
+    };
+    let all = turn.status.stages.iter().flat_map(|s| {
+        let artifacts = s
+            .result
+            .iter()
+            .flat_map(|r| &r.artifacts)
+            .filter(|a| a.type_ == ArtifactType::Dataset);
+        artifacts.map(move |a| of(&s.name, a))
+    });
+    all.take(32).collect()
+}

@@ -1,0 +1,167 @@
+//! Where an object stands, and the conditions that say so: one rule for all kinds.
+//!
+//! Waiting for a person, time or data is Ready; Reconciling means that the machine works; Stalled that it cannot go on
+//! without a change from outside (kstatus).
+
+use flywheel_api::condition::{self, Setting};
+use flywheel_api::reference::{AutomationLevel, DecisionRecord};
+use flywheel_api::schema::Digest;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Apply order must not matter: a missing reference is only a failure after this time.
+pub const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Decisions that are kept in a status.
+const KEPT_DECISIONS: usize = 50;
+
+/// Where an object stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The machine works.
+    Working,
+    /// Time or data is waited for.
+    Waiting,
+    /// A person is waited for.
+    AwaitingPerson,
+    /// The administrator's brake holds.
+    Braked,
+    /// Something must change from outside.
+    Stalled,
+    /// Idle or done.
+    Ready,
+}
+
+/// Where an object stands, with a reason for machines and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Where.
+    pub kind: Kind,
+    /// UpperCamelCase reason.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Standing {
+    /// A standing with its reason and sentence.
+    pub fn new(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// A reference that cannot be resolved: Reconciling for five minutes (apply order), then Stalled.
+    pub fn missing(since: Timestamp, now: Timestamp, reason: &str, message: impl Into<String>) -> Self {
+        let kind = if now.duration_since(since) < PATIENCE {
+            Kind::Working
+        } else {
+            Kind::Stalled
+        };
+        Self::new(kind, reason, message)
+    }
+
+    /// The conditions that say so.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        let yes = |type_| Setting::yes(type_, &self.reason, &*self.message);
+        let ready = match self.kind {
+            Kind::Working | Kind::Stalled => Setting::no(condition::READY, &self.reason, &*self.message),
+            Kind::Waiting | Kind::AwaitingPerson | Kind::Braked | Kind::Ready => yes(condition::READY),
+        };
+        let extra = match self.kind {
+            Kind::Working => Some(yes(condition::RECONCILING)),
+            Kind::Stalled => Some(yes(condition::STALLED)),
+            Kind::AwaitingPerson => Some(yes(condition::AWAITING_APPROVAL)),
+            Kind::Braked => Some(yes(condition::BRAKED)),
+            Kind::Waiting | Kind::Ready => None,
+        };
+        std::iter::once(ready).chain(extra).collect()
+    }
+}
+
+/// Since when the machine has been missing something, from the conditions that were written then.
+#[must_use]
+pub fn missing_since(old: &[Condition], reason: &str, now: Timestamp) -> Timestamp {
+    [condition::STALLED, condition::RECONCILING, condition::READY]
+        .iter()
+        .filter_map(|type_| condition::find(old, type_))
+        .filter(|c| c.reason == reason)
+        .map(|c| c.last_transition_time.0)
+        .min()
+        .unwrap_or(now)
+}
+
+/// Adds a decision and keeps the last 50.
+pub fn remember(decisions: &mut Vec<DecisionRecord>, record: DecisionRecord) {
+    decisions.push(record);
+    let surplus = decisions.len().saturating_sub(KEPT_DECISIONS);
+    decisions.drain(..surplus);
+}
+
+/// A decision with its reason.
+#[must_use]
+pub fn decision(
+    now: Timestamp,
+    decision: &str,
+    reason: &str,
+    message: &str,
+    level: Option<AutomationLevel>,
+    evidence_digest: Option<Digest>,
+) -> DecisionRecord {
+    DecisionRecord {
+        at: Time(now),
+        decision: decision.to_owned(),
+        reason: reason.to_owned(),
+        message: shorten(message, 512),
+        level,
+        evidence_digest,
+    }
+}
+
+/// A text of at most `most` characters, as the schema demands.
+#[must_use]
+pub fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        text.to_owned()
+    } else {
+        text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_reference_stalls_after_five_minutes() {
+        let since = Timestamp::UNIX_EPOCH;
+        let early = Standing::missing(
+            since,
+            since + SignedDuration::from_secs(299),
+            "TargetNotFound",
+            "It is missing.",
+        );
+        let late = Standing::missing(
+            since,
+            since + SignedDuration::from_secs(300),
+            "TargetNotFound",
+            "It is missing.",
+        );
+        assert_eq!((early.kind, late.kind), (Kind::Working, Kind::Stalled));
+    }
+
+    #[test]
+    fn only_the_last_fifty_decisions_are_kept() {
+        let mut all = Vec::new();
+        for n in 0..60 {
+            remember(
+                &mut all,
+                decision(Timestamp::UNIX_EPOCH, &n.to_string(), "r", "m", None, None),
+            );
+        }
+        assert_eq!((all.len(), all[0].decision.as_str()), (50, "10"));
+    }
+}

@@ -1,0 +1,282 @@
+//! What the operator would observe of the world.
+
+use flywheel_api::rollout::RolloutPlan;
+use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::world::{Kind, World};
+use crate::approval::ApprovalView;
+use crate::bias::PolicyView;
+use crate::bias_policy::{BiasPolicyObservation, Judged};
+use crate::binding::{self, VersionView};
+use crate::model_version::{Delivery, ModelVersionObservation};
+use crate::pipeline::{self, MetricAnswer, PipelineObservation, RunFact};
+use crate::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
+use crate::run::{self, JobView, RolloutView, RunObservation, SnapshotView, VersionFact};
+use crate::view::{LiveView, Policies, created};
+
+impl World {
+    fn live_version(&self, plan: Option<&RolloutPlan>) -> Option<LiveView> {
+        let plan = plan?;
+        let target: Option<Deployment> = self.find(Kind::Deployment, &plan.target_ref.name);
+        LiveView::served(target.as_ref(), plan, &self.all(Kind::ModelVersion))
+    }
+
+    fn policies(&self, pipeline: Option<&FlywheelPipeline>) -> Policies {
+        let all: Vec<BiasPolicy> = self.all(Kind::BiasPolicy);
+        pipeline.map_or_else(Policies::default, |p| {
+            Policies::choose(p, all.iter().map(PolicyView::of).collect())
+        })
+    }
+
+    fn approvals(&self, subjects: &[&str]) -> Vec<ApprovalView> {
+        let all: Vec<Approval> = self.all(Kind::Approval);
+        let named = all
+            .iter()
+            .filter(|a| subjects.contains(&a.spec.subject_ref.name.as_str()));
+        named.map(ApprovalView::of).collect()
+    }
+
+    fn answer(&self, query: &str) -> Reading {
+        self.answers.get(query).cloned().unwrap_or(Reading::Empty)
+    }
+
+    /// What the operator observes of a pipeline.
+    #[must_use]
+    pub fn pipeline_observation(&self, name: &str) -> Option<PipelineObservation> {
+        let pipeline: FlywheelPipeline = self.find(Kind::Pipeline, name)?;
+        let uid = pipeline.metadata.uid.clone().unwrap_or_default();
+        let all: Vec<FlywheelPipeline> = self.all(Kind::Pipeline);
+        let runs: Vec<FlywheelRun> = self.all(Kind::Run);
+        let versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
+        let rollouts: Vec<Rollout> = self.all(Kind::Rollout);
+        let snapshots: Vec<ControllerRevision> = self.all(Kind::ControllerRevision);
+        let answers = pipeline::due_metrics(&pipeline)
+            .into_iter()
+            .map(|(trigger, metric)| MetricAnswer {
+                trigger,
+                answer: match self.answer(&metric.query) {
+                    Reading::Value(v) => Ok(Some(v)),
+                    Reading::Empty => Ok(None),
+                    Reading::Error(why) => Err(why),
+                },
+            });
+        Some(PipelineObservation {
+            now: self.now,
+            settings: self.settings.clone(),
+            siblings: all
+                .iter()
+                .filter(|p| p.spec.model.name == pipeline.spec.model.name && p.metadata.uid != pipeline.metadata.uid)
+                .map(|p| (p.metadata.name.clone().unwrap_or_default(), created(&p.metadata)))
+                .collect(),
+            policies: self.policies(Some(&pipeline)),
+            runs: runs
+                .iter()
+                .filter(|r| r.spec.pipeline_ref.name == name)
+                .map(|r| RunFact::of(r, &uid))
+                .collect(),
+            live: self.live_version(pipeline.spec.rollout.as_ref()),
+            versions: versions
+                .iter()
+                .filter(|v| v.spec.model_name == pipeline.spec.model.name)
+                .map(pipeline::VersionView::of)
+                .collect(),
+            rollouts: rollouts.iter().map(Delivery::of).collect(),
+            snapshots: snapshots
+                .iter()
+                .filter(|s| {
+                    s.metadata
+                        .labels
+                        .iter()
+                        .flatten()
+                        .any(|(k, v)| k == names::LABEL_PIPELINE_UID && *v == uid)
+                })
+                .map(|s| {
+                    (
+                        s.metadata.name.clone().unwrap_or_default(),
+                        s.metadata.uid.clone().unwrap_or_default(),
+                    )
+                })
+                .collect(),
+            answers: answers.collect(),
+            pipeline,
+        })
+    }
+
+    /// What the operator observes of a run.
+    #[must_use]
+    pub fn run_observation(&self, name: &str) -> Option<RunObservation> {
+        let run: FlywheelRun = self.find(Kind::Run, name)?;
+        let status = run.status.clone().unwrap_or_default();
+        let pipeline: Option<FlywheelPipeline> = self.find(Kind::Pipeline, &run.spec.pipeline_ref.name);
+        let revision: Option<ControllerRevision> = status
+            .snapshot
+            .as_ref()
+            .and_then(|s| self.find(Kind::ControllerRevision, &s.name));
+        let snapshot = revision.map(|r| SnapshotView {
+            name: r.metadata.name.clone().unwrap_or_default(),
+            data: r.data.map(|d| d.0).unwrap_or_default(),
+        });
+        let plan = match &snapshot {
+            Some(s) => serde_json::from_value(s.data["rollout"].clone()).ok(),
+            None => pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
+        };
+        let model = pipeline.as_ref().map(|p| p.spec.model.name.clone()).unwrap_or_default();
+        let mut versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
+        versions.retain(|v| v.spec.model_name == model);
+        let version = status
+            .model_version
+            .as_ref()
+            .map(|v| v.name.clone())
+            .unwrap_or_default();
+        let named = status.rollout.as_ref().map_or(version.as_str(), |r| r.name.as_str());
+        let rollout: Option<Rollout> = self.find(Kind::Rollout, named);
+        let uid = run.metadata.uid.clone().unwrap_or_default();
+        let (jobs, pods): (Vec<Job>, Vec<Pod>) = (self.all(Kind::Job), self.all(Kind::Pod));
+        let runs: Vec<FlywheelRun> = self.all(Kind::Run);
+        Some(RunObservation {
+            now: self.now,
+            settings: self.settings.clone(),
+            policies: self.policies(pipeline.as_ref()),
+            snapshot,
+            jobs: jobs
+                .iter()
+                .map(|j| JobView::of(j, &pods))
+                .filter(|j| j.run_uid == uid)
+                .collect(),
+            peers: runs
+                .iter()
+                .filter(|r| r.metadata.uid != run.metadata.uid)
+                .filter_map(run::Peer::of)
+                .collect(),
+            live: self.live_version(plan.as_ref()),
+            version: versions
+                .iter()
+                .find(|v| v.metadata.name.as_ref() == Some(&version))
+                .cloned(),
+            versions: versions.iter().map(VersionFact::of).collect(),
+            rollout: rollout.as_ref().map(RolloutView::of),
+            approvals: self.approvals(&[name, version.as_str()]),
+            pipeline,
+            run,
+        })
+    }
+
+    /// What the operator observes of a Rollout.
+    #[must_use]
+    pub fn rollout_observation(&self, name: &str) -> Option<RolloutObservation> {
+        let rollout: Rollout = self.find(Kind::Rollout, name)?;
+        let target = &rollout.spec.plan.target_ref.name;
+        let all: Vec<Rollout> = self.all(Kind::Rollout);
+        let candidate: Option<Deployment> = self.find(Kind::Deployment, &format!("{target}-candidate"));
+        let owner = candidate
+            .as_ref()
+            .and_then(|c| c.metadata.labels.clone())
+            .unwrap_or_default();
+        let owner = owner.get(names::LABEL_ROLLOUT_UID).cloned();
+        let pipeline = rollout
+            .spec
+            .pipeline_ref
+            .as_ref()
+            .and_then(|p| self.find(Kind::Pipeline, &p.name));
+        let versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
+        let answers = rollout::due_checks(&rollout, self.now).into_iter().map(|check| Answer {
+            check: check.name.clone(),
+            candidate: self.answer(&check.query),
+            baseline: check.baseline_query.as_ref().map(|q| self.answer(q)),
+            samples: check.samples_query.as_ref().map(|q| self.answer(q)),
+        });
+        Some(RolloutObservation {
+            now: self.now,
+            settings: self.settings.clone(),
+            version: self.find(Kind::ModelVersion, &rollout.spec.model_version_ref.name),
+            target: self.find(Kind::Deployment, target),
+            candidate_owner_exists: owner.is_some() && all.iter().any(|r| r.metadata.uid == owner),
+            candidate,
+            others: all
+                .iter()
+                .filter(|r| r.metadata.uid != rollout.metadata.uid && r.spec.plan.target_ref.name == *target)
+                .map(Peer::of)
+                .collect(),
+            pipeline: pipeline.as_ref().map(|p| PipelineFacts::of(p, &self.policies(Some(p)))),
+            versions: versions
+                .iter()
+                .map(|v| VersionView {
+                    name: v.metadata.name.clone().unwrap_or_default(),
+                    uri: v.spec.artifact.uri.0.clone(),
+                })
+                .collect(),
+            approvals: self.approvals(&[name]),
+            answers: answers.collect(),
+            rollout,
+        })
+    }
+
+    /// What the operator observes of a version.
+    #[must_use]
+    pub fn version_observation(&self, name: &str) -> Option<ModelVersionObservation> {
+        let version: ModelVersion = self.find(Kind::ModelVersion, name)?;
+        let made_by = version.spec.provenance.as_ref().map(|p| p.run.clone());
+        let run: Option<FlywheelRun> = made_by.as_ref().and_then(|r| self.find(Kind::Run, &r.name));
+        let run = run.filter(|r| made_by.is_some_and(|m| r.metadata.uid.as_deref() == Some(&m.uid)));
+        let all: Vec<Rollout> = self.all(Kind::Rollout);
+        let mine = |d: &Delivery| d.candidate == name || d.baseline.as_deref() == Some(name);
+        let rollouts: Vec<&Rollout> = all.iter().filter(|r| mine(&Delivery::of(r))).collect();
+        let pipelines: Vec<FlywheelPipeline> = self.all(Kind::Pipeline);
+        let of_model = pipelines
+            .iter()
+            .filter(|p| p.spec.model.name == version.spec.model_name);
+        let mut plans = of_model
+            .filter_map(|p| p.spec.rollout.as_ref())
+            .chain(rollouts.iter().map(|r| &r.spec.plan));
+        let carries = |plan: &RolloutPlan| {
+            let target: Option<Deployment> = self.find(Kind::Deployment, &plan.target_ref.name);
+            let value = target.and_then(|t| binding::value(&t, &plan.binding).ok().flatten());
+            value == Some(binding::wanted(&plan.binding, &version.spec))
+        };
+        let family: Vec<ModelVersion> = self.all(Kind::ModelVersion);
+        let child = |v: &&ModelVersion| v.spec.parent.as_ref().is_some_and(|p| p.name == name);
+        Some(ModelVersionObservation {
+            now: self.now,
+            run,
+            serves: plans.any(carries),
+            rollouts: rollouts
+                .iter()
+                .map(|r| Delivery::on(r, self.find(Kind::Deployment, &r.spec.plan.target_ref.name).as_ref()))
+                .collect(),
+            children: family
+                .iter()
+                .filter(child)
+                .filter_map(|v| v.metadata.name.clone())
+                .collect(),
+            namespace_terminating: self.terminating,
+            version,
+        })
+    }
+
+    /// What the operator observes of a bias policy.
+    #[must_use]
+    pub fn policy_observation(&self, name: &str) -> Option<BiasPolicyObservation> {
+        let policy: BiasPolicy = self.find(Kind::BiasPolicy, name)?;
+        let pipelines: Vec<FlywheelPipeline> = self.all(Kind::Pipeline);
+        let applies = |p: &&FlywheelPipeline| !Policies::choose(p, vec![PolicyView::of(&policy)]).found.is_empty();
+        let runs: Vec<FlywheelRun> = self.all(Kind::Run);
+        let judged = |p: &FlywheelPipeline| {
+            let pipeline = p.metadata.name.clone().unwrap_or_default();
+            let last = runs.iter().rfind(|r| r.spec.pipeline_ref.name == pipeline);
+            let status = last.and_then(|r| r.status.clone()).unwrap_or_default();
+            Judged {
+                pipeline,
+                version: status.model_version.map(|v| v.name),
+                verdicts: status.bias.into_iter().filter(|v| v.policy == name).collect(),
+            }
+        };
+        Some(BiasPolicyObservation {
+            now: self.now,
+            pipelines: pipelines.iter().filter(applies).map(judged).collect(),
+            policy,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Small views of objects that several decisions look at.
+
+use flywheel_api::model_version::ModelArtifact;
+use flywheel_api::reference::AutomationLevel;
+use flywheel_api::rollout::RolloutPlan;
+use flywheel_api::{FlywheelPipeline, ModelVersion};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use crate::bias::PolicyView;
+use crate::binding;
+use crate::level;
+use crate::settings::Settings;
+
+/// The version that serves on the target, as the binding's value says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveView {
+    /// Name of the ModelVersion.
+    pub name: String,
+    /// Its artifact.
+    pub artifact: ModelArtifact,
+}
+
+impl LiveView {
+    /// The view of this version.
+    #[must_use]
+    pub fn of(version: &ModelVersion) -> Self {
+        Self {
+            name: version.metadata.name.clone().unwrap_or_default(),
+            artifact: version.spec.artifact.clone(),
+        }
+    }
+
+    /// The version whose value the target's binding carries; the binding decides, not the annotation.
+    #[must_use]
+    pub fn served(target: Option<&Deployment>, plan: &RolloutPlan, versions: &[ModelVersion]) -> Option<Self> {
+        let value = binding::value(target?, &plan.binding).ok().flatten()?;
+        versions
+            .iter()
+            .find(|v| binding::wanted(&plan.binding, &v.spec) == value)
+            .map(Self::of)
+    }
+}
+
+/// When an object was created; the epoch for one that was not yet.
+pub(crate) fn created(metadata: &ObjectMeta) -> Timestamp {
+    metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |t| t.0)
+}
+
+/// The bias policies that apply to a pipeline: those that it names, and those that select its labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// Policies that exist.
+    pub found: Vec<PolicyView>,
+    /// Names of policies that the pipeline names and that do not exist.
+    pub missing: Vec<String>,
+}
+
+impl Policies {
+    /// Chooses among all policies of the namespace.
+    #[must_use]
+    pub fn choose(pipeline: &FlywheelPipeline, all: Vec<PolicyView>) -> Self {
+        let named: Vec<&str> = pipeline.spec.bias_policies.iter().map(|r| r.name.as_str()).collect();
+        let missing = named
+            .iter()
+            .filter(|n| !all.iter().any(|p| p.name == **n))
+            .map(|n| (*n).to_owned())
+            .collect();
+        let empty = std::collections::BTreeMap::new();
+        let labels = pipeline.metadata.labels.as_ref().unwrap_or(&empty);
+        let applies = |p: &PolicyView| {
+            let selected = p.spec.model_selector.as_ref().is_some_and(|s| {
+                !s.match_labels.is_empty() && s.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+            });
+            selected || named.contains(&p.name.as_str())
+        };
+        let mut found: Vec<PolicyView> = all.into_iter().filter(applies).collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { found, missing }
+    }
+
+    /// Highest level that each policy allows. A policy that is missing could cap the level: until it is there, nothing
+    /// is decided without a person.
+    #[must_use]
+    pub fn caps(&self) -> Vec<AutomationLevel> {
+        let missing = self.missing.iter().map(|_| AutomationLevel::HumanOversight);
+        self.found
+            .iter()
+            .filter_map(|p| p.spec.max_automation_level)
+            .chain(missing)
+            .collect()
+    }
+}
+
+/// The level in force for a pipeline.
+#[must_use]
+pub fn level_in_force(pipeline: &FlywheelPipeline, settings: &Settings, policies: &Policies) -> AutomationLevel {
+    level::effective(
+        pipeline.spec.automation_level,
+        settings.automation_ceiling,
+        &policies.caps(),
+    )
+    .level
+}

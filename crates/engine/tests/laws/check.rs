@@ -1,0 +1,242 @@
+//! The laws, checked on every write of a history.
+
+use std::collections::BTreeMap;
+
+use flywheel_api::flywheel_run::StageState;
+use flywheel_api::names::ANNOTATION_MODEL_VERSION;
+use flywheel_api::reference::{ApprovalGate, AutomationLevel, Verdict};
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
+use flywheel_engine::decision::{Action, Child, ChildKind, Patch};
+use flywheel_engine::testing::{Kind, World, Write};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// What was seen of a history so far.
+#[derive(Default)]
+pub struct Laws {
+    seen: usize,
+    created: BTreeMap<(Kind, String), usize>,
+}
+
+impl Laws {
+    /// Checks the writes since the last look; `braked` tells whether the brake was pulled all the time.
+    pub fn check(&mut self, world: &World, braked: bool) {
+        for write in &world.writes[self.seen..] {
+            intent_before_effect(write);
+            numbers_never_decrease(write);
+            weights_stay_in_bounds(write);
+            end_is_the_end(write);
+            gates_before_delivery(write);
+            steps_need_their_approval(write);
+            if braked {
+                brake_stops_forward_decisions(write);
+            }
+            self.once(write);
+        }
+        self.seen = world.writes.len();
+    }
+
+    /// No attempt has two Jobs, no version two Rollouts, whatever was lost.
+    fn once(&mut self, write: &Write) {
+        let Some(Action::Create(child)) = &write.action else {
+            return;
+        };
+        let (kind, name) = match &**child {
+            Child::Job(job) => (Kind::Job, &job.metadata.name),
+            Child::Rollout(rollout) => (Kind::Rollout, &rollout.metadata.name),
+            Child::FlywheelRun(run) => (Kind::Run, &run.metadata.name),
+            Child::ModelVersion(version) => (Kind::ModelVersion, &version.metadata.name),
+            Child::ControllerRevision(_) | Child::Deployment(_) => return,
+        };
+        let key = (kind, name.clone().unwrap());
+        let count = self.created.entry(key.clone()).or_default();
+        *count += 1;
+        assert_eq!(*count, 1, "{key:?} was created twice");
+    }
+}
+
+fn actor<K: DeserializeOwned>(write: &Write) -> K {
+    serde_json::from_value(write.before.clone()).unwrap()
+}
+
+/// An effect is only done when the stored status already names it.
+fn intent_before_effect(write: &Write) {
+    let name = |m: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| m.name.clone().unwrap();
+    match &write.action {
+        Some(Action::Create(child)) => match &**child {
+            Child::Job(job) => {
+                let status = actor::<FlywheelRun>(write).status.unwrap();
+                let running = status.stages.iter().find(|s| s.state == StageState::Running).unwrap();
+                let intended = running.job.as_ref().unwrap();
+                assert_eq!((&intended.name, &intended.uid), (&name(&job.metadata), &None));
+            }
+            Child::ControllerRevision(revision) => {
+                let status = actor::<FlywheelRun>(write).status.unwrap();
+                assert_eq!(status.snapshot.unwrap().name, name(&revision.metadata));
+            }
+            Child::ModelVersion(version) => {
+                let status = actor::<FlywheelRun>(write).status.unwrap();
+                assert_eq!(status.model_version.unwrap().name, name(&version.metadata));
+            }
+            Child::Rollout(rollout) => {
+                let status = actor::<FlywheelRun>(write).status.unwrap();
+                assert_eq!(status.rollout.unwrap().name, name(&rollout.metadata));
+            }
+            Child::FlywheelRun(run) => {
+                let pipeline: FlywheelPipeline = actor(write);
+                let pending = pipeline.status.unwrap().pending_run.unwrap();
+                assert_eq!(format!("eta-{}", pending.number), name(&run.metadata));
+            }
+            Child::Deployment(candidate) => {
+                let status = actor::<Rollout>(write).status.unwrap();
+                assert!(status.baseline.is_some() && status.phase.holds_target());
+                assert_eq!(status.candidate_deployment.unwrap().name, name(&candidate.metadata));
+            }
+        },
+        Some(Action::Patch(patch)) if patch.object.kind == ChildKind::Deployment => {
+            let status = actor::<Rollout>(write).status.unwrap();
+            assert!(
+                status.phase.holds_target() && status.baseline.is_some(),
+                "{:?}",
+                status.phase
+            );
+            match bound(patch) {
+                Some(true) => assert_eq!(status.phase, RolloutPhase::Promoting),
+                Some(false) => assert_eq!(status.phase, RolloutPhase::RollingBack),
+                None => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a patch binds the target to the candidate; nothing if it binds nothing.
+fn bound(patch: &Patch) -> Option<bool> {
+    let annotations = &patch.body["spec"]["template"]["metadata"]["annotations"];
+    let version = annotations.get(ANNOTATION_MODEL_VERSION)?;
+    Some(version == "eta-2" || version == "eta-3")
+}
+
+fn numbers_never_decrease(write: &Write) {
+    let Some(after) = &write.after else { return };
+    let (before, after) = (&write.before["status"], &after["status"]);
+    for field in ["observedGeneration", "lastRunNumber", "lastVersionNumber"] {
+        let number = |s: &Value| s[field].as_i64().unwrap_or(i64::MIN);
+        assert!(
+            number(before) <= number(after),
+            "{field} of {:?} decreases",
+            write.actor
+        );
+    }
+    let attempts = |s: &Value| -> BTreeMap<String, i64> {
+        let stages = s["stages"].as_array().cloned().unwrap_or_default();
+        let of = |s: &Value| (s["name"].to_string(), s["attempt"].as_i64().unwrap_or(0));
+        stages.iter().map(of).collect()
+    };
+    let later = attempts(after);
+    for (stage, attempt) in attempts(before) {
+        assert!(
+            later.get(&stage).is_none_or(|now| *now >= attempt),
+            "attempts of {stage} decrease"
+        );
+    }
+}
+
+fn weights_stay_in_bounds(write: &Write) {
+    let Some(after) = &write.after else { return };
+    let weights = &after["status"]["weights"];
+    for field in ["asked", "actual"] {
+        assert!((0..=100).contains(&weights[field].as_i64().unwrap_or(0)), "{weights}");
+    }
+    for field in ["candidateReplicas", "baselineReplicas"] {
+        assert!(weights[field].as_i64().unwrap_or(0) >= 0, "{weights}");
+    }
+}
+
+/// An outcome stands; only a person takes a promoted version back.
+fn end_is_the_end(write: &Write) {
+    let Some(after) = &write.after else { return };
+    let (before, after) = (&write.before["status"]["outcome"], &after["status"]["outcome"]);
+    let asked = write.before["spec"]["desiredState"] == "RollBack" && before == "Promoted";
+    assert!(before.is_null() || before == after || asked, "{before} becomes {after}");
+}
+
+/// No Rollout without every gate, every policy and the person that the level asks for.
+fn gates_before_delivery(write: &Write) {
+    let Some(Action::Create(child)) = &write.action else {
+        return;
+    };
+    if !matches!(&**child, Child::Rollout(_)) {
+        return;
+    }
+    let status = actor::<FlywheelRun>(write).status.unwrap();
+    assert!(!status.gates.is_empty());
+    for gate in &status.gates {
+        let fine = matches!(gate.verdict, Verdict::Pass | Verdict::NotApplicable);
+        assert!(fine || gate.dry_run, "{gate:?}");
+    }
+    for verdict in &status.bias {
+        assert!(
+            matches!(verdict.verdict, Verdict::Pass | Verdict::NotApplicable),
+            "{verdict:?}"
+        );
+    }
+    let approved = status.approvals.iter().any(|a| a.gate == ApprovalGate::Promote);
+    let constant = status
+        .gates
+        .iter()
+        .any(|g| g.gate == "bound" && g.verdict == Verdict::Pass);
+    let free = status.level == Some(AutomationLevel::FullyAutomated) && constant;
+    assert!(approved || free, "delivered without approval at {:?}", status.level);
+}
+
+/// A step that asks for people is left on a digest that somebody approved, unless a user skips it or it goes back.
+fn steps_need_their_approval(write: &Write) {
+    let Some(after) = write.after.as_ref().filter(|_| write.actor.0 == Kind::Rollout) else {
+        return;
+    };
+    let before: Rollout = actor(write);
+    let after: Rollout = serde_json::from_value(after.clone()).unwrap();
+    let (old, new) = (before.status.unwrap_or_default(), after.status.unwrap_or_default());
+    let index = |s: &flywheel_api::RolloutStatus| s.step.as_ref().map(|s| s.index);
+    let steps = &before.spec.plan.strategy.steps;
+    let asks = index(&old)
+        .and_then(|i| steps.get(i as usize))
+        .is_some_and(|s| s.approval.is_some());
+    if old.phase == RolloutPhase::Holding && index(&new) > index(&old) && asks {
+        let digest = new
+            .decisions
+            .last()
+            .and_then(|d| d.evidence_digest.clone())
+            .expect("a digest");
+        assert!(new.approvals.iter().any(|a| a.evidence_digest == digest));
+    }
+}
+
+fn brake_stops_forward_decisions(write: &Write) {
+    if let Some(Action::Create(child)) = &write.action {
+        let fine = matches!(&**child, Child::ModelVersion(_) | Child::ControllerRevision(_));
+        assert!(fine, "{:?} was created under the brake by {:?}", child, write.actor);
+    }
+    if let Some(Action::Patch(patch)) = &write.action {
+        assert_ne!(
+            bound(patch),
+            Some(true),
+            "the target was bound to the candidate under the brake"
+        );
+    }
+    let Some(after) = &write.after else { return };
+    let index = |v: &Value| v["status"]["step"]["index"].as_i64();
+    let lost = index(&write.before).is_none();
+    assert!(
+        lost || index(after) <= index(&write.before),
+        "a step was left under the brake"
+    );
+}
+
+/// Never fewer ready pods than the target serves with: the operator's own writes take none away.
+pub fn capacity(world: &World, full: i64) {
+    let ready = world.ready("eta") + world.ready("eta-candidate");
+    assert!(ready >= full, "{ready} of {full} pods are ready");
+}

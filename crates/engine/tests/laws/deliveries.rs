@@ -1,0 +1,138 @@
+//! Laws of Rollouts over all kinds of histories.
+
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_engine::rollout::Reading;
+use flywheel_engine::testing::{self, Kind, World};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::check::{Laws, capacity};
+use crate::moves::{Move, of_delivery};
+use crate::shop::{delivery, phase, rollout};
+
+fn plans() -> impl Strategy<Value = Value> {
+    (any::<bool>(), any::<bool>(), any::<bool>(), 0..3_usize).prop_map(|(shrink, checked, approval, steps)| {
+        let mut plan = testing::plan();
+        let weights = if shrink { [30, 80] } else { [10, 50] };
+        let step = |(i, w): (usize, &i32)| json!({ "name": format!("step{i}"), "weight": w, "minDuration": "1m" });
+        plan["strategy"]["steps"] = weights.iter().enumerate().take(steps).map(step).collect();
+        if shrink {
+            plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
+        }
+        if checked {
+            plan["checks"] = json!([testing::check()]);
+            plan["observe"] = json!({ "duration": "5m" });
+        }
+        if approval && steps > 0 {
+            plan["strategy"]["steps"][0]["approval"] = json!({ "minApprovals": 2 });
+        }
+        plan
+    })
+}
+
+/// Everything heals: nothing is broken, held or silent any more.
+fn heal(world: &mut World) {
+    world.broken.clear();
+    world.settings.brake.engaged = false;
+    world
+        .answers
+        .insert("errors($candidate)".to_owned(), Reading::Value(0.001));
+    world.run_deployments();
+}
+
+fn serves(world: &World) -> i64 {
+    match world.binding("eta").as_deref() {
+        Some("s3://models/eta/1") => 1,
+        Some("s3://models/eta/2") => 2,
+        other => panic!("{other:?} serves"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_laws_and_comes_to_rest(
+        plan in plans(),
+        moves in proptest::collection::vec(of_delivery(), 0..30),
+    ) {
+        let mut world = delivery(&plan);
+        let mut laws = Laws::default();
+        for step in &moves {
+            let braked = world.settings.brake.engaged;
+            let before = world.ready("eta") + world.ready("eta-candidate");
+            step.make(&mut world);
+            laws.check(&world, braked && step.is_operators());
+            // Past the deadline the candidate goes before the baseline is whole: nothing else would help.
+            let back = phase(&world, "second") == RolloutPhase::RollingBack;
+            let full = i64::from(rollout(&world, "second").baseline_replicas.unwrap_or(0));
+            if step.is_operators() && !back && !moves.iter().any(|m| matches!(m, Move::Scale(_))) && before >= full {
+                capacity(&world, full);
+            }
+        }
+        heal(&mut world);
+        for _ in 0..4 {
+            for person in ["jane", "bob"] {
+                world.person(person, flywheel_api::approval::ApprovalDecision::Approve);
+            }
+            world.live(4);
+            laws.check(&world, false);
+        }
+        let end = rollout(&world, "second");
+        let held = world.raw(&(Kind::Rollout, "second".to_owned())).unwrap()["spec"]["desiredState"] == "Hold";
+        prop_assert!(end.phase.is_terminal() || held, "{:?}", end.phase);
+        match end.phase {
+            RolloutPhase::Promoted => prop_assert_eq!(serves(&world), 2),
+            RolloutPhase::RolledBack | RolloutPhase::Aborted => prop_assert_eq!(serves(&world), 1),
+            _ => {}
+        }
+        if end.phase.is_terminal() {
+            prop_assert_eq!(world.names(Kind::Deployment), vec!["eta".to_owned()]);
+        }
+    }
+
+    #[test]
+    fn from_everywhere_an_abort_or_a_deletion_leads_back_to_the_baseline(
+        plan in plans(),
+        moves in proptest::collection::vec(of_delivery(), 0..20),
+        deleted in any::<bool>(),
+        braked in any::<bool>(),
+    ) {
+        let mut world = delivery(&plan);
+        moves.iter().for_each(|m| m.make(&mut world));
+        let ended = phase(&world, "second").is_terminal() || phase(&world, "second") == RolloutPhase::Observing;
+        let lost = moves.iter().any(|m| matches!(m, Move::Lose(_)));
+        world.broken.clear();
+        // Whatever people and providers say, and though nothing may go forward.
+        world.settings.brake.engaged = braked;
+        world.answers.clear();
+        if deleted {
+            world.delete(Kind::Rollout, "second");
+        } else {
+            world.edit(Kind::Rollout, "second", |o| o["spec"]["desiredState"] = json!("RollBack"));
+        }
+        world.live(3);
+        prop_assert_eq!(world.names(Kind::Deployment), vec!["eta".to_owned()]);
+        prop_assert_eq!(deleted, world.names(Kind::Rollout).is_empty());
+        if !ended && !lost {
+            prop_assert_eq!(serves(&world), 1);
+        }
+        serves(&world);
+    }
+
+    #[test]
+    fn no_data_never_passes(
+        readings in proptest::collection::vec(
+            prop_oneof![Just(Reading::Empty), Just(Reading::Error("it is down".to_owned()))], 1..12),
+    ) {
+        let mut plan = testing::plan();
+        plan["checks"] = json!([testing::check()]);
+        let mut world = delivery(&plan);
+        for reading in readings {
+            world.answers.insert("errors($candidate)".to_owned(), reading);
+            world.live(11);
+            prop_assert_eq!(rollout(&world, "second").step.map(|s| s.index), Some(0));
+        }
+        prop_assert_eq!(phase(&world, "second"), RolloutPhase::Holding);
+    }
+}

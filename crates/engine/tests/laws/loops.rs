@@ -1,0 +1,202 @@
+//! Typical histories from beginning to end, and whole decisions at their turning points.
+
+use flywheel_api::approval::ApprovalDecision::{Approve, Reject};
+use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::model_version::VersionState;
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_engine::rollout::Reading;
+use flywheel_engine::testing::{self, Kind, World};
+use serde_json::json;
+
+use crate::shop::{delivery, outcome, phase, rollout, run, shop, version};
+
+#[test]
+fn a_better_version_is_approved_rolled_out_and_promoted() {
+    let mut world = shop();
+    world.live(1);
+    assert_eq!(run(&world, "eta-request").stage, "Approval");
+    world.person("jane", Approve);
+    world.live(25);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Promoted));
+    assert_eq!(phase(&world, "eta-2"), RolloutPhase::Promoted);
+    let made = version(&world, "eta-2");
+    assert_eq!(world.binding("eta"), Some(made.spec.artifact.uri.0.clone()));
+    let status = made.status.unwrap();
+    assert_eq!(status.state, VersionState::Live);
+    assert_eq!(
+        (
+            status.evaluations.len(),
+            status.approvals.len(),
+            status.deployments.len()
+        ),
+        (2, 1, 1)
+    );
+    assert_eq!(version(&world, "eta-1").status.unwrap().children, ["eta-2"]);
+}
+
+#[test]
+fn a_worse_version_is_refused_by_its_gate() {
+    let mut world = shop();
+    world.report.change = 0.9;
+    world.live(1);
+    let status = run(&world, "eta-request");
+    assert_eq!(status.outcome, Some(RunOutcome::Rejected));
+    assert_eq!(status.gates[0].reason, "WorseThanLive");
+    assert!(world.names(Kind::Rollout).is_empty());
+    assert_eq!(version(&world, "eta-2").status.unwrap().state, VersionState::Rejected);
+}
+
+#[test]
+fn an_improvement_at_the_expense_of_small_airports_is_stopped_by_the_policy() {
+    let mut world = shop();
+    world.add(Kind::BiasPolicy, &testing::policy("airports"));
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([{ "name": "airports" }]));
+    world.report.groups = vec![("hub", 4000, 10.0, -1.5), ("small", 1000, 17.0, 1.2)];
+    world.live(1);
+    let status = run(&world, "eta-request");
+    assert_eq!(status.outcome, Some(RunOutcome::Rejected));
+    let verdict = status.bias.iter().find(|v| v.objective == "improvement").unwrap();
+    assert_eq!(
+        (verdict.reason.as_str(), verdict.group.as_str()),
+        ("LimitBreached", "small")
+    );
+}
+
+#[test]
+fn a_version_that_only_production_shows_to_be_broken_is_rolled_back() {
+    let mut plan = testing::plan();
+    plan["checks"] = json!([testing::check()]);
+    let mut world = delivery(&plan);
+    world
+        .answers
+        .insert("errors($candidate)".to_owned(), Reading::Value(0.001));
+    world.live(5);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Holding);
+    world
+        .answers
+        .insert("errors($candidate)".to_owned(), Reading::Value(0.2));
+    world.live(2);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+    assert_eq!(world.names(Kind::Deployment), ["eta"]);
+}
+
+#[test]
+fn a_person_who_rejects_ends_the_run() {
+    let mut world = shop();
+    world.live(1);
+    world.person("jane", Reject);
+    world.live(1);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Rejected));
+}
+
+/// Every decision of a history, as one line each, so that a change of the order of writes is seen.
+fn history(world: &World) -> String {
+    let line = |w: &testing::Write| {
+        let what = match &w.action {
+            Some(flywheel_engine::decision::Action::Create(_)) => "creates".to_owned(),
+            Some(flywheel_engine::decision::Action::Patch(p)) => {
+                format!("patches {:?} {}", p.object.kind, p.object.name)
+            }
+            Some(flywheel_engine::decision::Action::Delete(k)) => format!("deletes {:?} {}", k.kind, k.name),
+            None => {
+                let events: Vec<&str> = w.events.iter().map(|e| e.reason.as_str()).collect();
+                format!("records {}", events.join(", "))
+            }
+        };
+        let minute = w.at.duration_since(testing::at(0)).as_secs() / 60;
+        format!("{minute:>3} {:?} {}: {what}", w.actor.0, w.actor.1)
+            .trim_end()
+            .to_owned()
+    };
+    world.writes.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_writes_of_a_whole_turn_in_their_order() {
+    let mut world = shop();
+    world.live(1);
+    world.person("jane", Approve);
+    world.live(25);
+    insta::assert_snapshot!(history(&world));
+}
+
+#[test]
+fn the_writes_of_a_rollback_in_their_order() {
+    let mut world = delivery(&testing::plan());
+    world.live(12);
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.live(1);
+    assert_eq!(rollout(&world, "second").outcome, Some(RolloutPhase::RolledBack));
+    insta::assert_snapshot!(history(&world));
+}
+
+/// Goes on until a decision of this object satisfies the question, and returns it.
+fn until(world: &mut World, kind: Kind, name: &str, found: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    for _ in 0..500 {
+        let decision = world.decision(kind, name);
+        if found(&decision) {
+            return decision;
+        }
+        if world.look_around() == 0 {
+            world.run_jobs();
+            world.run_deployments();
+            world.pass(10);
+        }
+    }
+    panic!("the situation does not come");
+}
+
+#[test]
+fn whole_decisions_of_a_run() {
+    let mut world = shop();
+    let begin = until(&mut world, Kind::Run, "eta-request", |d| {
+        d["record"]["startedAt"].is_string()
+    });
+    insta::assert_yaml_snapshot!("run_begins", begin);
+    let snapshot = until(&mut world, Kind::Run, "eta-request", |d| {
+        d["create"]["revision"].is_number()
+    });
+    insta::assert_yaml_snapshot!("run_stores_its_snapshot", snapshot);
+    let job = until(&mut world, Kind::Run, "eta-request", |d| {
+        d["create"]["spec"]["backoffLimit"] == 0
+    });
+    insta::assert_yaml_snapshot!("run_creates_the_training_job", job);
+    let register = until(&mut world, Kind::Run, "eta-request", |d| {
+        d["create"]["kind"] == "ModelVersion"
+    });
+    insta::assert_yaml_snapshot!("run_registers_the_version", register);
+    let wait = until(&mut world, Kind::Run, "eta-request", |d| {
+        d["record"]["waitingFor"].is_object()
+    });
+    insta::assert_yaml_snapshot!("run_waits_for_an_approval", wait);
+    until(&mut world, Kind::Run, "eta-request", |d| d["wait"].is_string());
+    world.person("jane", Approve);
+    let deliver = until(&mut world, Kind::Run, "eta-request", |d| {
+        d["create"]["kind"] == "Rollout"
+    });
+    insta::assert_yaml_snapshot!("run_delivers_the_version", deliver);
+}
+
+#[test]
+fn whole_decisions_of_a_rollout() {
+    let mut world = delivery(&testing::plan());
+    let begin = until(&mut world, Kind::Rollout, "second", |d| {
+        d["record"]["phase"] == "Preparing"
+    });
+    insta::assert_yaml_snapshot!("rollout_begins", begin);
+    let candidate = until(&mut world, Kind::Rollout, "second", |d| d["create"].is_object());
+    insta::assert_yaml_snapshot!("rollout_makes_the_candidate", candidate);
+    let hold = until(&mut world, Kind::Rollout, "second", |d| {
+        d["record"]["phase"] == "Holding"
+    });
+    insta::assert_yaml_snapshot!("rollout_holds_a_step", hold);
+    let bind = until(&mut world, Kind::Rollout, "second", |d| {
+        d["body"]["spec"]["template"].is_object()
+    });
+    insta::assert_yaml_snapshot!("rollout_binds_the_target", bind);
+    let end = until(&mut world, Kind::Rollout, "second", |d| {
+        d["record"]["outcome"] == "Promoted"
+    });
+    insta::assert_yaml_snapshot!("rollout_ends", end);
+}

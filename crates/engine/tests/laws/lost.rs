@@ -1,0 +1,154 @@
+//! A status that is lost at any moment, as a backup that was restored loses it.
+
+use flywheel_api::approval::ApprovalDecision::Approve;
+use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_engine::testing::{self, Ending, Kind, World};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::check::Laws;
+use crate::shop::{delivery, outcome, phase, reason, rollout, run, shop};
+
+/// Looks, one at a time, until that many writes were made; everything else happens as soon as it can.
+fn go(world: &mut World, writes: usize) -> bool {
+    for _ in 0..200 {
+        for kind in [Kind::Pipeline, Kind::Run, Kind::ModelVersion, Kind::Rollout] {
+            for name in world.names(kind) {
+                world.look(kind, &name);
+                if world.writes.len() >= writes {
+                    return true;
+                }
+            }
+        }
+        if world.waiting().is_some() {
+            world.person("jane", Approve);
+        }
+        world.run_jobs();
+        world.run_deployments();
+        world.pass(60);
+        if outcome(world, "eta-request").is_some() && phase(world, "eta-2") == RolloutPhase::Promoted {
+            world.settle();
+            return false;
+        }
+    }
+    panic!("the turn does not end");
+}
+
+/// How a turn goes on in which a status is lost now.
+fn lose(before: &World, kind: Kind, name: &str) -> World {
+    let mut world = before.clone();
+    world.lose_status(kind, name);
+    world.live(2);
+    for _ in 0..3 {
+        world.person("jane", Approve);
+        world.live(12);
+    }
+    Laws::default().check(&world, false);
+    world
+}
+
+#[rstest]
+#[case::run(Kind::Run, "eta-request")]
+#[case::pipeline(Kind::Pipeline, "eta")]
+#[case::version(Kind::ModelVersion, "eta-2")]
+#[case::rollout(Kind::Rollout, "eta-2")]
+fn nothing_is_done_twice_after_a_lost_status(#[case] kind: Kind, #[case] name: &str) {
+    let mut before = shop();
+    let mut after = before.writes.len();
+    while go(&mut before, after) {
+        let world = lose(&before, kind, name);
+        let ended = outcome(&world, "eta-request");
+        let lost = ended == Some(RunOutcome::Failed) && run(&world, "eta-request").outcome_reason.contains("status");
+        assert!(
+            ended == Some(RunOutcome::Promoted) || lost,
+            "after {after} writes: {:?}",
+            run(&world, "eta-request")
+        );
+        assert!(world.names(Kind::Job).len() <= 2, "after {after} writes");
+        assert!(world.names(Kind::ModelVersion).len() <= 2, "after {after} writes");
+        after += 6;
+    }
+    assert!(after > 50, "the turn has {after} writes");
+}
+
+#[test]
+fn a_running_job_is_taken_over_and_not_replaced() {
+    let mut world = shop();
+    world.endings.insert("train".to_owned(), Ending::Runs);
+    world.live(2);
+    let before = world.names(Kind::Job);
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(2);
+    assert_eq!(world.names(Kind::Job), before);
+    assert_eq!(run(&world, "eta-request").stages[0].attempt, 1);
+}
+
+#[test]
+fn a_job_that_works_on_other_inputs_is_not_taken_over() {
+    let mut world = shop();
+    world.endings.insert("train".to_owned(), Ending::Runs);
+    world.live(2);
+    let before = world.names(Kind::Job);
+    world.set(Kind::Pipeline, "eta", "data/sources/0/uri", "s3://trips/other");
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(2);
+    let after = world.names(Kind::Job);
+    assert_eq!((after.len(), before.contains(&after[0])), (1, false));
+    assert_eq!(
+        run(&world, "eta-request").stages[0].attempt,
+        2,
+        "a number is never used twice"
+    );
+}
+
+#[test]
+fn an_ended_run_does_not_train_again_after_its_jobs_are_gone() {
+    let mut world = shop();
+    world.report.change = 0.9;
+    world.live(1);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Rejected));
+    world.pass(4000);
+    world.settle();
+    assert!(world.names(Kind::Job).is_empty());
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(2);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Failed));
+    assert!(world.names(Kind::Job).is_empty());
+}
+
+#[test]
+fn a_version_that_was_rolled_back_is_not_delivered_again() {
+    let mut world = delivery(&testing::plan());
+    world.live(2);
+    world.edit(Kind::Rollout, "second", |o| {
+        o["spec"]["plan"]["progressDeadlineSeconds"] = json!(60);
+    });
+    world.broken.push(testing::uri(2));
+    world.set(Kind::Deployment, "eta", "replicas", 60);
+    world.live(15);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    world.broken.clear();
+    world.lose_status(Kind::Rollout, "second");
+    world.live(30);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Failed);
+    assert_eq!(reason(&world, Kind::Rollout, "second"), "Failed");
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn a_promoted_version_can_still_be_taken_back_after_its_status_was_lost() {
+    let mut world = delivery(&testing::plan());
+    world.live(25);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    world.lose_status(Kind::Rollout, "second");
+    world.live(2);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    assert_eq!(
+        rollout(&world, "second").baseline.unwrap().version.as_deref(),
+        Some("eta-1")
+    );
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.live(2);
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}

@@ -1,0 +1,21 @@
+//! Whole loops and their laws: the production decisions in a small world.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets what it does not expect should stop"
+)]
+
+mod check;
+mod deliveries;
+mod loops;
+mod lost;
+mod moves;
+mod pipelines;
+mod shop;
+mod turns;

@@ -1,0 +1,322 @@
+//! When a pipeline turns, what it shows and what it forgets.
+
+use flywheel_api::approval::ApprovalDecision::Approve;
+use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_engine::rollout::Reading;
+use flywheel_engine::testing::{self, Ending, Kind, World};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::shop::{condition, outcome, phase, pipeline, reason, rollout, run, shop};
+
+/// A pipeline that turns by this trigger at level FullyAutomated.
+fn turning(trigger: Value) -> World {
+    let mut world = World::default();
+    world.add(Kind::Deployment, &testing::target(4, Some(&testing::uri(1))));
+    world.add(Kind::ModelVersion, &testing::version(1));
+    world.add(Kind::Pipeline, &testing::pipeline());
+    world.set(Kind::Pipeline, "eta", "automationLevel", "FullyAutomated");
+    world.set(Kind::Pipeline, "eta", "triggers", json!([trigger]));
+    world.turn();
+    world
+}
+
+fn hourly() -> Value {
+    json!({ "name": "hourly", "type": "Schedule", "schedule": { "cron": "0 * * * *" } })
+}
+
+fn metric() -> Value {
+    json!({ "name": "drift", "type": "Metric", "metric": { "providerRef": { "name": "prometheus" },
+        "query": "new_rows", "operator": "GreaterThan", "value": "1000" } })
+}
+
+fn runs(world: &World) -> Vec<String> {
+    world.names(Kind::Run)
+}
+
+#[test]
+fn a_schedule_starts_one_run_at_its_moment() {
+    let mut world = turning(hourly());
+    world.live(59);
+    assert!(runs(&world).is_empty());
+    world.live(2);
+    assert_eq!(runs(&world), ["eta-1"]);
+    world.live(30);
+    assert_eq!(runs(&world), ["eta-1"]);
+    assert_eq!(outcome(&world, "eta-1"), Some(RunOutcome::Promoted));
+}
+
+#[test]
+fn a_metric_starts_a_run_when_it_crosses_its_value_and_not_without_data() {
+    let mut world = turning(metric());
+    world.live(3);
+    world.answers.insert("new_rows".to_owned(), Reading::Value(1000.0));
+    world.live(3);
+    assert!(runs(&world).is_empty(), "the value itself is not above it");
+    world
+        .answers
+        .insert("new_rows".to_owned(), Reading::Error("it is down".to_owned()));
+    world.live(3);
+    assert!(runs(&world).is_empty());
+    let ready = condition(&world, Kind::Pipeline, "eta", "Ready");
+    assert!(ready["message"].as_str().unwrap().contains("it is down"), "{ready}");
+    world.answers.insert("new_rows".to_owned(), Reading::Value(1001.0));
+    world.live(1);
+    assert_eq!(runs(&world), ["eta-1"]);
+}
+
+#[test]
+fn a_trigger_that_fires_within_the_shortest_interval_waits_for_its_end() {
+    let mut world = turning(hourly());
+    world.set(Kind::Pipeline, "eta", "cadence", json!({ "minInterval": "90m" }));
+    world.live(61);
+    assert_eq!(runs(&world), ["eta-1"]);
+    world.live(70);
+    assert_eq!(
+        (runs(&world).len(), reason(&world, Kind::Pipeline, "eta").as_str()),
+        (1, "MinInterval")
+    );
+    world.live(25);
+    assert_eq!(runs(&world), ["eta-1", "eta-2"]);
+}
+
+#[rstest]
+#[case::forbid("Forbid", 1)]
+#[case::queue("Queue", 2)]
+fn a_trigger_that_fires_during_a_run(#[case] policy: &str, #[case] expected: usize) {
+    let mut world = turning(hourly());
+    world.set(Kind::Pipeline, "eta", "cadence", json!({ "concurrencyPolicy": policy }));
+    world.endings.insert("train".to_owned(), Ending::Runs);
+    world.live(130);
+    assert_eq!(runs(&world).len(), 1, "one run at a time");
+    let told = world
+        .writes
+        .iter()
+        .flat_map(|w| &w.events)
+        .any(|e| e.reason == "TriggerDropped");
+    assert_eq!(told, policy == "Forbid");
+    world.endings.clear();
+    world.live(30);
+    assert_eq!(runs(&world).len(), expected);
+}
+
+#[test]
+fn nothing_starts_while_suspended_and_the_next_moment_is_not_shown() {
+    let mut world = turning(hourly());
+    assert!(pipeline(&world).status.unwrap().next_schedule_time.is_some());
+    world.set(Kind::Pipeline, "eta", "suspend", true);
+    world.live(121);
+    assert!(runs(&world).is_empty());
+    assert_eq!(reason(&world, Kind::Pipeline, "eta"), "Suspended");
+    assert!(pipeline(&world).status.unwrap().next_schedule_time.is_none());
+}
+
+#[test]
+fn a_run_that_was_intended_before_the_brake_was_pulled_is_not_made() {
+    let mut world = turning(hourly());
+    world.pass(3600);
+    world.look(Kind::Pipeline, "eta");
+    assert!(pipeline(&world).status.unwrap().pending_run.is_some());
+    world.settings.brake.engaged = true;
+    world.settle();
+    assert!(runs(&world).is_empty());
+    assert_eq!(condition(&world, Kind::Pipeline, "eta", "Braked")["status"], "True");
+    world.settings.brake.engaged = false;
+    world.settle();
+    assert_eq!(runs(&world), ["eta-1"]);
+}
+
+#[test]
+fn a_scheduled_moment_is_not_handled_twice_after_the_status_was_lost() {
+    let mut world = turning(hourly());
+    world.live(75);
+    assert_eq!(runs(&world), ["eta-1"]);
+    world.live(10);
+    world.lose_status(Kind::Pipeline, "eta");
+    world.live(20);
+    assert_eq!(runs(&world), ["eta-1"]);
+}
+
+#[test]
+fn no_run_starts_without_a_policy_that_the_pipeline_names() {
+    let mut world = turning(hourly());
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([{ "name": "airports" }]));
+    world.live(2);
+    assert_eq!(
+        condition(&world, Kind::Pipeline, "eta", "Reconciling")["status"],
+        "True"
+    );
+    world.live(5);
+    assert_eq!(
+        condition(&world, Kind::Pipeline, "eta", "Stalled")["reason"],
+        "PolicyNotFound"
+    );
+    world.live(60);
+    assert!(runs(&world).is_empty());
+    world.add(Kind::BiasPolicy, &testing::policy("airports"));
+    world.live(1);
+    assert_eq!(condition(&world, Kind::Pipeline, "eta", "Stalled"), Value::Null);
+}
+
+#[test]
+fn the_second_pipeline_of_a_model_is_stalled_and_so_are_its_runs() {
+    let mut world = shop();
+    world.pass(1);
+    let mut other = testing::pipeline();
+    other.metadata.name = Some("eta-too".to_owned());
+    world.add(Kind::Pipeline, &other);
+    let mut asked = testing::run("eta-too-request", "joe");
+    asked.spec.pipeline_ref.name = "eta-too".to_owned();
+    world.settle();
+    world.add(Kind::Run, &asked);
+    world.live(1);
+    assert_eq!(reason(&world, Kind::Pipeline, "eta-too"), "ModelTaken");
+    assert_eq!(reason(&world, Kind::Run, "eta-too-request"), "PipelineNotAccepted");
+}
+
+#[test]
+fn freshness_is_lost_when_no_version_became_live_in_time() {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "cadence", json!({ "maxInterval": "1h" }));
+    world.settle();
+    assert_eq!(condition(&world, Kind::Pipeline, "eta", "Fresh")["status"], "True");
+    world.pass(3600);
+    world.settle();
+    assert_eq!(condition(&world, Kind::Pipeline, "eta", "Fresh")["status"], "False");
+}
+
+#[test]
+fn history_keeps_what_serves_its_parent_and_what_one_would_go_back_to() {
+    let mut world = turning(hourly());
+    world.set(
+        Kind::Pipeline,
+        "eta",
+        "history",
+        json!({ "successfulRuns": 1, "failedRuns": 1, "modelVersions": 2 }),
+    );
+    world.live(210);
+    // A person imported the first one: it is not the pipeline's to forget.
+    assert_eq!(world.names(Kind::ModelVersion), ["eta-1", "eta-3", "eta-4"]);
+    // Two that are refused: the live one is the oldest now.
+    world.report.change = 0.9;
+    world.live(130);
+    let names = world.names(Kind::ModelVersion);
+    assert!(
+        names.contains(&"eta-4".to_owned()) && names.contains(&"eta-3".to_owned()),
+        "{names:?}"
+    );
+    assert_eq!(runs(&world).len(), 2, "one good and one bad");
+}
+
+#[test]
+fn a_version_that_serves_where_the_pipeline_no_longer_looks_is_kept() {
+    let mut world = turning(hourly());
+    world.set(
+        Kind::Pipeline,
+        "eta",
+        "history",
+        json!({ "successfulRuns": 1, "failedRuns": 1, "modelVersions": 2 }),
+    );
+    world.live(65);
+    world.edit(Kind::Pipeline, "eta", |o| {
+        drop(o["spec"].as_object_mut().unwrap().remove("rollout"));
+    });
+    world.live(250);
+    let served = world.binding("eta").unwrap();
+    let versions: Vec<flywheel_api::ModelVersion> = world.all(Kind::ModelVersion);
+    assert!(
+        versions.iter().any(|v| v.spec.artifact.uri.0 == served),
+        "{served} is forgotten"
+    );
+}
+
+#[test]
+fn a_version_number_is_not_used_again_after_its_version_was_deleted() {
+    let mut world = shop();
+    world.report.change = 0.9;
+    world.live(1);
+    world.delete(Kind::ModelVersion, "eta-2");
+    world.live(1);
+    assert_eq!(world.names(Kind::ModelVersion), ["eta-1"]);
+    world.add(Kind::Run, &testing::run("eta-again", "joe"));
+    world.live(1);
+    assert_eq!(world.names(Kind::ModelVersion), ["eta-1", "eta-3"]);
+}
+
+#[test]
+fn a_level_that_is_raised_in_the_middle_of_a_run_counts_from_the_next_run() {
+    let mut world = shop();
+    world.live(1);
+    world.set(Kind::Pipeline, "eta", "automationLevel", "FullyAutomated");
+    world.live(1);
+    assert!(run(&world, "eta-request").waiting_for.is_some());
+    world.person("jane", Approve);
+    world.live(25);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Promoted));
+}
+
+#[test]
+fn a_level_that_is_lowered_in_the_middle_of_a_run_stops_the_next_decision() {
+    let mut world = turning(hourly());
+    world.endings.insert("evaluate".to_owned(), Ending::Runs);
+    world.live(65);
+    world.set(Kind::Pipeline, "eta", "automationLevel", "SemiAutomated");
+    world.endings.clear();
+    world.live(5);
+    assert_eq!(run(&world, "eta-1").stage, "Approval");
+}
+
+#[test]
+fn the_quorum_of_the_pipeline_counts_for_steps_and_leaves_out_who_asked() {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "automationLevel", "Manual");
+    world.set(
+        Kind::Pipeline,
+        "eta",
+        "approvals",
+        json!([
+            { "gate": "RolloutStep", "minApprovals": 2, "separationOfDuties": true },
+        ]),
+    );
+    world.live(1);
+    world.person("joe", Approve);
+    world.live(15);
+    assert_eq!(
+        rollout(&world, "eta-2")
+            .waiting_for
+            .expect("people decide on the step")
+            .needed,
+        2
+    );
+    world.person("joe", Approve);
+    world.person("jane", Approve);
+    world.live(1);
+    assert_eq!(
+        rollout(&world, "eta-2").step.unwrap().index,
+        0,
+        "who asked for the run does not count"
+    );
+    world.person("bob", Approve);
+    world.live(1);
+    assert_eq!(rollout(&world, "eta-2").step.unwrap().index, 1);
+}
+
+#[test]
+fn a_quorum_that_is_lowered_does_not_make_a_waiting_decision_easier() {
+    let mut world = shop();
+    world.set(
+        Kind::Pipeline,
+        "eta",
+        "approvals",
+        json!([{ "gate": "Promote", "minApprovals": 2 }]),
+    );
+    world.live(1);
+    world.set(Kind::Pipeline, "eta", "approvals", json!([]));
+    world.person("jane", Approve);
+    world.live(1);
+    assert!(run(&world, "eta-request").waiting_for.is_some());
+    assert!(world.names(Kind::Rollout).is_empty());
+    world.person("bob", Approve);
+    world.live(1);
+    assert!(!phase(&world, "eta-2").is_terminal());
+}

@@ -1,0 +1,18 @@
+//! Verdicts as tables: gates, bias policies, stage results, failures of attempts.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets what it does not expect should stop"
+)]
+
+mod bias;
+mod checks;
+mod gates;
+mod results;
+mod stages;

@@ -1,0 +1,206 @@
+//! The loop around every decision: read live, observe, decide, at most one write.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use flywheel_engine::decision::Decision;
+use futures::FutureExt;
+use jiff::Timestamp;
+use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
+use kube::runtime::controller::Action;
+use kube::{Api, Resource, ResourceExt};
+use tracing::Instrument;
+
+use crate::apply::{Applied, apply};
+use crate::context::Context;
+use crate::controller::Controller;
+use crate::invalid;
+use crate::record::record;
+
+/// A reconcile that takes longer is given up: a half-dead connection would hold its object for ever.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Every object is looked at this often, whatever the watches say.
+const RESYNC: Duration = Duration::from_secs(600);
+/// Longest pause after failures in a row.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// Why a reconcile failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server, or the way to it.
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+    /// It took too long.
+    #[error("the reconcile took longer than {} s and was given up", TIMEOUT.as_secs())]
+    Timeout,
+    /// A bug in the operator.
+    #[error("the reconcile panicked: {0}")]
+    Panic(String),
+}
+
+impl ReconcileError {
+    /// Label of the metric of errors.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Api(_) => "Api",
+            Self::Timeout => "Timeout",
+            Self::Panic(_) => "Panic",
+        }
+    }
+}
+
+/// What one controller's reconciles share.
+pub struct Driver {
+    /// Client, settings, metrics.
+    pub context: Context,
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+impl Driver {
+    /// A driver without failures.
+    #[must_use]
+    pub fn new(context: Context) -> Self {
+        Self {
+            context,
+            failures: Mutex::new(HashMap::new()),
+        }
+    }
+
+    fn failed(&self, key: String) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn succeeded(&self, key: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// One reconcile of one object.
+///
+/// # Errors
+/// See [`ReconcileError`]; the object is looked at again after a pause that grows with its failures in a row.
+pub async fn reconcile<C: Controller>(
+    object: Arc<DeserializeGuard<C::Object>>,
+    driver: Arc<Driver>,
+) -> Result<Action, ReconcileError> {
+    let known = match &object.0 {
+        Ok(known) => known,
+        Err(unreadable) => return mark::<C>(&driver.context, unreadable).await,
+    };
+    let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
+    // Not `name`: in the JSON log that is the span's own.
+    let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
+    let started = Instant::now();
+    let work = AssertUnwindSafe(step::<C>(&driver.context, &namespace, &name)).catch_unwind();
+    let outcome = match tokio::time::timeout(TIMEOUT, work).instrument(span).await {
+        Err(_) => Err(ReconcileError::Timeout),
+        Ok(Err(panic)) => Err(ReconcileError::Panic(text(panic.as_ref()))),
+        Ok(Ok(result)) => result.map_err(ReconcileError::from),
+    };
+    let key = format!("{namespace}/{name}");
+    let result = match &outcome {
+        Ok(_) => {
+            driver.succeeded(&key);
+            "Success"
+        }
+        Err(error) => {
+            driver.context.metrics.error(C::NAME, error.reason());
+            error.reason()
+        }
+    };
+    driver.context.metrics.reconciled(C::NAME, result, started.elapsed());
+    outcome
+}
+
+/// An object that cannot be read says so itself; no other object is held up by it.
+async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Result<Action, ReconcileError> {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let name = object.metadata.name.clone().unwrap_or_default();
+    tracing::error!(
+        controller = C::NAME,
+        namespace,
+        name,
+        error = object.error,
+        "the object cannot be read"
+    );
+    context.metrics.error(C::NAME, "Invalid");
+    invalid::mark::<C::Object>(&context.client, &namespace, &name, &object.error).await?;
+    Ok(Action::await_change())
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let known = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    known
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+/// Looks again after a pause that doubles with every failure in a row of this object.
+#[allow(clippy::needless_pass_by_value)] // The runtime calls it so.
+pub fn on_error<C: Controller>(
+    object: Arc<DeserializeGuard<C::Object>>,
+    error: &ReconcileError,
+    driver: Arc<Driver>,
+) -> Action {
+    let meta = object.meta();
+    let (namespace, name) = (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    );
+    let count = driver.failed(format!("{namespace}/{name}"));
+    let pause = Duration::from_secs(1)
+        .saturating_mul(1 << count.min(12).saturating_sub(1))
+        .min(MAX_BACKOFF);
+    tracing::warn!(controller = C::NAME, namespace, name, %error, count, pause_seconds = pause.as_secs(), "reconcile failed");
+    Action::requeue(pause)
+}
+
+/// Reads live, decides, writes at most once.
+async fn step<C: Controller>(context: &Context, namespace: &str, name: &str) -> Result<Action, kube::Error> {
+    let api = Api::<C::Object>::namespaced(context.client.clone(), namespace);
+    let Some(object) = api.get_opt(name).await? else {
+        return Ok(Action::await_change());
+    };
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    let observation = C::observe(context, object.clone(), now).await?;
+    if tracing::enabled!(tracing::Level::TRACE) {
+        tracing::trace!(
+            observation = serde_json::to_string(&observation).unwrap_or_default(),
+            "observed"
+        );
+    }
+    match C::decide(&observation) {
+        Decision::Record(change) => {
+            tracing::info!(events = change.events.len(), "record the status");
+            let applied = record(context, object, change).await?;
+            Ok(again(applied))
+        }
+        Decision::Do(effect) => {
+            tracing::info!(why = effect.why, "act");
+            let applied = apply(&context.client, namespace, effect.action).await?;
+            Ok(again(applied))
+        }
+        Decision::Wait(wait) => {
+            tracing::debug!(reason = wait.reason, "wait");
+            let pause = wait.until.map_or(RESYNC, |until| {
+                let seconds = u64::try_from(until.duration_since(now).as_secs()).unwrap_or(0);
+                Duration::from_secs(seconds).clamp(Duration::from_secs(1), RESYNC)
+            });
+            Ok(Action::requeue(pause))
+        }
+    }
+}
+
+/// After a write the object is looked at again at once; after a conflict the world needs a moment.
+const fn again(applied: Applied) -> Action {
+    match applied {
+        Applied::Done => Action::requeue(Duration::from_millis(5)),
+        Applied::Outdated => Action::requeue(Duration::from_millis(200)),
+    }
+}

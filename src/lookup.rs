@@ -1,0 +1,101 @@
+//! Live reads that several controllers share.
+
+use flywheel_api::flywheel_pipeline::FlywheelPipeline;
+use flywheel_api::rollout::RolloutPlan;
+use flywheel_api::{Approval, BiasPolicy, ModelVersion, Rollout};
+use flywheel_engine::approval::ApprovalView;
+use flywheel_engine::bias::PolicyView;
+use flywheel_engine::view::{LiveView, Policies};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Error};
+
+use crate::apply::Kind;
+
+/// The object of that name, if it exists.
+pub async fn get<K: Kind>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, Error> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    Api::<K>::namespaced(client.clone(), namespace).get_opt(name).await
+}
+
+/// All objects that the parameters choose.
+pub async fn list<K: Kind>(client: &Client, namespace: &str, params: ListParams) -> Result<Vec<K>, Error> {
+    Ok(Api::<K>::namespaced(client.clone(), namespace)
+        .list(&params)
+        .await?
+        .items)
+}
+
+/// All objects of the namespace that can be read: for what must not stand still because of one that cannot.
+pub async fn readable<K: Kind>(client: &Client, namespace: &str) -> Result<Vec<K>, Error> {
+    let all: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), namespace);
+    let found = all.list(&ListParams::default()).await?.items;
+    Ok(found.into_iter().filter_map(|guard| guard.0.ok()).collect())
+}
+
+/// All versions of a model.
+pub async fn versions(client: &Client, namespace: &str, model: &str) -> Result<Vec<ModelVersion>, Error> {
+    list(
+        client,
+        namespace,
+        ListParams::default().fields(&format!("spec.modelName={model}")),
+    )
+    .await
+}
+
+/// All Rollouts to a target.
+pub async fn rollouts_to(client: &Client, namespace: &str, target: &str) -> Result<Vec<Rollout>, Error> {
+    list(
+        client,
+        namespace,
+        ListParams::default().fields(&format!("spec.plan.targetRef.name={target}")),
+    )
+    .await
+}
+
+/// The version that serves on the plan's target: the binding's value decides.
+pub async fn live(
+    client: &Client,
+    namespace: &str,
+    plan: Option<&RolloutPlan>,
+    versions: &[ModelVersion],
+) -> Result<Option<LiveView>, Error> {
+    let Some(plan) = plan else {
+        return Ok(None);
+    };
+    let target: Option<Deployment> = get(client, namespace, &plan.target_ref.name).await?;
+    Ok(LiveView::served(target.as_ref(), plan, versions))
+}
+
+/// Bias policies that apply to a pipeline.
+pub async fn policies(
+    client: &Client,
+    namespace: &str,
+    pipeline: Option<&FlywheelPipeline>,
+) -> Result<Policies, Error> {
+    let Some(pipeline) = pipeline else {
+        return Ok(Policies::default());
+    };
+    let all: Vec<BiasPolicy> = list(client, namespace, ListParams::default()).await?;
+    Ok(Policies::choose(pipeline, all.iter().map(PolicyView::of).collect()))
+}
+
+/// Approvals whose subject has this name.
+pub async fn approvals(client: &Client, namespace: &str, subject: &str) -> Result<Vec<ApprovalView>, Error> {
+    if subject.is_empty() {
+        return Ok(Vec::new());
+    }
+    let params = ListParams::default().fields(&format!("spec.subjectRef.name={subject}"));
+    let all: Vec<Approval> = list(client, namespace, params).await?;
+    Ok(all.iter().map(ApprovalView::of).collect())
+}
+
+/// Whether the namespace is being deleted.
+pub async fn terminating(client: &Client, namespace: &str) -> Result<bool, Error> {
+    let found = Api::<Namespace>::all(client.clone()).get_opt(namespace).await?;
+    Ok(found.is_none_or(|n| n.metadata.deletion_timestamp.is_some()))
+}

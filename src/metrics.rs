@@ -1,0 +1,130 @@
+//! Metrics of the operator. What is known of objects is computed from the stores at scrape time, so that it vanishes
+//! with the object. Names and labels are part of the API; no label has more values than there are objects.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::controller::Controller;
+
+pub mod objects;
+
+use self::objects::{Objects, Show, Shown};
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    reconciles: HistogramVec,
+    errors: IntCounterVec,
+    decisions: IntCounterVec,
+    requests: IntCounterVec,
+    leader: IntGauge,
+    shows: Arc<Mutex<Vec<Show>>>,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// If two metrics have the same name, which is a bug.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let reconciles = HistogramVec::new(
+            HistogramOpts::new("flywheel_reconcile_duration_seconds", "Time of one reconcile.")
+                .buckets(vec![0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]),
+            &["kind", "result"],
+        )?;
+        let errors = counter(
+            "flywheel_reconcile_errors_total",
+            "Reconciles that failed.",
+            &["kind", "reason"],
+        )?;
+        let decisions = counter(
+            "flywheel_decisions_total",
+            "Changes of mind, by kind and decision.",
+            &["kind", "decision"],
+        )?;
+        let requests = counter(
+            "flywheel_api_requests_total",
+            "Answers of the API server, by status code.",
+            &["code"],
+        )?;
+        let leader = IntGauge::new("flywheel_leader", "1 while this process holds the lease.")?;
+        let build = IntGaugeVec::new(
+            Opts::new("flywheel_build_info", "Version of the operator; always 1."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let shows: Arc<Mutex<Vec<Show>>> = Arc::default();
+        registry.register(Box::new(reconciles.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
+        registry.register(Box::new(decisions.clone()))?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(leader.clone()))?;
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(Objects { shows: shows.clone() }))?;
+        Ok(Self {
+            registry,
+            reconciles,
+            errors,
+            decisions,
+            requests,
+            leader,
+            shows,
+        })
+    }
+
+    /// One reconcile took this long.
+    pub fn reconciled(&self, kind: &str, result: &str, time: Duration) {
+        self.reconciles
+            .with_label_values(&[kind, result])
+            .observe(time.as_secs_f64());
+    }
+
+    /// One reconcile failed.
+    pub fn error(&self, kind: &str, reason: &str) {
+        self.errors.with_label_values(&[kind, reason]).inc();
+    }
+
+    /// A decision was recorded.
+    pub fn decision(&self, kind: &str, decision: &str) {
+        self.decisions.with_label_values(&[kind, decision]).inc();
+    }
+
+    /// The API server answered a request.
+    pub fn answered(&self, code: http::StatusCode) {
+        self.requests.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// This process holds the lease, or does not.
+    pub fn leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Shows the objects of this controller from now on.
+    pub fn watch_store<C: Controller>(&self, store: Store<DeserializeGuard<C::Object>>) {
+        let show: Show = Box::new(move |families| {
+            for guard in store.state() {
+                if let Ok(object) = &guard.0 {
+                    object.show(families);
+                }
+            }
+        });
+        self.shows.lock().unwrap_or_else(PoisonError::into_inner).push(show);
+    }
+
+    /// All metrics in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// If a metric cannot be written, which is a bug.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}

@@ -1,0 +1,154 @@
+//! Which watch wakes which controller.
+//!
+//! Related kinds are watched by metadata only: what a decision needs is read live.
+
+use std::sync::Arc;
+
+use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::{Config, Error};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::watch;
+
+use crate::apply::Kind;
+use crate::context::Context;
+use crate::controller::{Controller, Related, RelatedKind};
+use crate::driver::{Driver, on_error, reconcile};
+
+/// Reconciles of one kind at the same time.
+const CONCURRENCY: u16 = 16;
+
+/// An API of one namespace, or of all.
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Objects of this controller that a change concerns.
+fn concerned<C: Controller>(
+    store: &Store<DeserializeGuard<C::Object>>,
+    namespace: &str,
+    related: &Related,
+) -> Vec<ObjectRef<DeserializeGuard<C::Object>>> {
+    let same = |guard: &&Arc<DeserializeGuard<C::Object>>| {
+        guard
+            .0
+            .as_ref()
+            .is_ok_and(|object| object.namespace().as_deref() == Some(namespace) && C::concerns(object, related))
+    };
+    store
+        .state()
+        .iter()
+        .filter(same)
+        .map(|guard| ObjectRef::from_obj(guard.as_ref()))
+        .collect()
+}
+
+type Built<C> = kube::runtime::Controller<DeserializeGuard<<C as Controller>::Object>>;
+
+/// Adds a watch on the metadata of a kind.
+fn related<C: Controller, K: Kind + Send + Sync + 'static>(
+    controller: Built<C>,
+    client: &Client,
+    namespace: Option<&str>,
+    kind: RelatedKind,
+    config: watcher::Config,
+) -> Built<C> {
+    let store = controller.store();
+    let all: Api<PartialObjectMeta<K>> = api_meta(client, namespace);
+    controller.watches(all, config, move |object: PartialObjectMeta<K>| {
+        let related = Related {
+            kind,
+            name: object.name_any(),
+            labels: object.labels().clone(),
+        };
+        concerned::<C>(&store, &object.namespace().unwrap_or_default(), &related)
+    })
+}
+
+fn api_meta<K: Kind>(client: &Client, namespace: Option<&str>) -> Api<PartialObjectMeta<K>> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn approvals<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>) -> Built<C> {
+    let store = controller.store();
+    let all: Api<Approval> = api(client, namespace);
+    controller.watches(all, watcher::Config::default(), move |approval: Approval| {
+        let related = Related {
+            kind: RelatedKind::Approval,
+            name: approval.spec.subject_ref.name.clone(),
+            labels: approval.labels().clone(),
+        };
+        concerned::<C>(&store, &approval.namespace().unwrap_or_default(), &related)
+    })
+}
+
+fn add<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>, kind: RelatedKind) -> Built<C> {
+    let any = watcher::Config::default();
+    match kind {
+        RelatedKind::Job => related::<C, Job>(controller, client, namespace, kind, any.labels(names::LABEL_RUN)),
+        RelatedKind::Pod => related::<C, Pod>(controller, client, namespace, kind, any.labels(names::LABEL_RUN)),
+        RelatedKind::Deployment => related::<C, Deployment>(controller, client, namespace, kind, any),
+        RelatedKind::Pipeline => related::<C, FlywheelPipeline>(controller, client, namespace, kind, any),
+        RelatedKind::Run => related::<C, FlywheelRun>(controller, client, namespace, kind, any),
+        RelatedKind::ModelVersion => related::<C, ModelVersion>(controller, client, namespace, kind, any),
+        RelatedKind::Rollout => related::<C, Rollout>(controller, client, namespace, kind, any),
+        RelatedKind::BiasPolicy => related::<C, BiasPolicy>(controller, client, namespace, kind, any),
+        RelatedKind::Approval => approvals::<C>(controller, client, namespace),
+    }
+}
+
+/// One item per change of the settings.
+fn changes(
+    receiver: watch::Receiver<Arc<flywheel_engine::settings::Settings>>,
+) -> impl Stream<Item = ()> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.changed().await.ok()?;
+        Some(((), receiver))
+    })
+}
+
+/// Runs one controller until `stop` says so, then lets running reconciles end.
+pub async fn run<C: Controller>(context: Context, namespace: Option<String>, mut stop: watch::Receiver<bool>) {
+    let client = context.client.clone();
+    let objects: Api<DeserializeGuard<C::Object>> = match &namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let mut controller = kube::runtime::Controller::new(objects, watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_all_on(changes(context.settings_changes()))
+        .graceful_shutdown_on(async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+    for kind in C::RELATED {
+        controller = add::<C>(controller, &client, namespace.as_deref(), *kind);
+    }
+    context.metrics.watch_store::<C>(controller.store());
+    let health = context.health.clone();
+    let driver = Arc::new(Driver::new(context));
+    let mut results = Box::pin(controller.run(reconcile::<C>, on_error::<C>, driver));
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(_) | Err(Error::ObjectNotFound(_) | Error::ReconcilerFailed(..)) => {}
+            Err(error) => {
+                tracing::warn!(controller = C::NAME, %error, "a watch failed");
+                health.watch_failed(C::NAME, std::time::Instant::now());
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the API server cannot know when a spec is applied: the status says it, with the field and the remedy.
+
+use flywheel_api::{FlywheelPipeline, FlywheelRun};
+use serde_json::{Value, json};
+
+use crate::fast::alone;
+use crate::world::{World, api, condition, pipeline, run};
+
+/// Wrong specs of the tests below.
+pub(super) const COUNT: usize = 6;
+
+/// The messages of all conditions.
+fn said(object: &Value) -> String {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions
+        .iter()
+        .filter_map(|c| c["message"].as_str())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+async fn stalls(world: &World, object: Value, reason: &str, words: &[&str]) {
+    world
+        .apply::<FlywheelPipeline>("eta", object)
+        .await
+        .expect("accepted by the schema");
+    let stalled = world
+        .until::<FlywheelPipeline>("eta", 30, "stalled", |o| condition(o, "Stalled", "True", reason))
+        .await;
+    assert!(condition(&stalled, "Accepted", "False", reason), "{stalled:#}");
+    assert!(condition(&stalled, "Ready", "False", reason), "{stalled:#}");
+    for word in words {
+        assert!(said(&stalled).contains(word), "{word} is not in {}", said(&stalled));
+    }
+}
+
+#[tokio::test]
+async fn cluster_schedules_that_never_come_are_stalled_with_their_remedy() {
+    let schedules = [
+        json!({ "cron": "0 25 * * *" }),
+        json!({ "cron": "0 3 * * 9" }),
+        json!({ "cron": "0 3 * * 1", "timeZone": "Mars/Olympus" }),
+    ];
+    for (number, schedule) in schedules.into_iter().enumerate() {
+        let world = api(&format!("later-schedule-{number}")).await;
+        let mut object = pipeline("eta", "example/eta");
+        object["spec"]["triggers"] = json!([{ "name": "never", "type": "Schedule", "schedule": schedule }]);
+        stalls(
+            &world,
+            object,
+            "InvalidSchedule",
+            &[
+                "spec.triggers[never].schedule",
+                "such as \"0 3 * * 1\"",
+                "Europe/Zurich",
+            ],
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn cluster_a_provider_that_nobody_declared_is_stalled_with_those_that_are() {
+    let world = api("later-provider").await;
+    let mut object = pipeline("eta", "example/eta");
+    object["spec"]["triggers"] = json!([{ "name": "drift", "type": "Metric", "metric": {
+        "providerRef": { "name": "nobodys" }, "query": "1", "operator": "LessThan", "value": "1" } }]);
+    let words = ["spec.triggers[drift].metric.providerRef", "nobodys", "declared: "];
+    stalls(&world, object, "ProviderNotFound", &words).await;
+}
+
+#[tokio::test]
+async fn cluster_a_run_and_a_pipeline_without_artifact_store_say_where_to_set_it() {
+    let world = alone("later-store").await;
+    world.settings(json!({ "artifacts": null })).await;
+    let mut object = pipeline("eta", "example/eta");
+    object["spec"].as_object_mut().expect("a spec").remove("artifacts");
+    world.apply::<FlywheelPipeline>("eta", object).await.expect("accepted");
+    world.apply::<FlywheelRun>("eta-1", run("eta")).await.expect("accepted");
+    let stored = |o: &Value| condition(o, "Stalled", "True", "NoArtifactStore");
+    let run = world.until::<FlywheelRun>("eta-1", 30, "stalled", stored).await;
+    let pipeline = world.until::<FlywheelPipeline>("eta", 30, "stalled", stored).await;
+    for stalled in [run, pipeline] {
+        let said = said(&stalled);
+        assert!(said.contains("set spec.artifacts.uri of the pipeline"), "{said}");
+    }
+    // What the administrator mends heals by itself.
+    world.settings(json!({})).await;
+    let well = |o: &Value| condition(o, "Ready", "True", "Running");
+    world.until::<FlywheelPipeline>("eta", 30, "ready", well).await;
+}
+
+#[tokio::test]
+async fn cluster_a_run_of_no_pipeline_says_what_is_missing() {
+    let world = api("later-pipeline").await;
+    world
+        .apply::<FlywheelRun>("eta-1", run("nobodys"))
+        .await
+        .expect("accepted");
+    let waits = world
+        .until::<FlywheelRun>("eta-1", 30, "reconciling", |o| {
+            condition(o, "Reconciling", "True", "PipelineNotFound")
+        })
+        .await;
+    assert!(
+        said(&waits).contains("spec.pipelineRef names FlywheelPipeline nobodys, which does not exist: create it"),
+        "{}",
+        said(&waits)
+    );
+}

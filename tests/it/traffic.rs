@@ -1,0 +1,159 @@
+//! Requests to a Service while something happens to its pods, bounded in number and time.
+//!
+//! Each request has a connection of its own, so that the Service chooses a pod for each of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::task::JoinSet;
+
+use crate::world::PATIENCE;
+
+/// What was answered.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub requests: u32,
+    /// Seconds since the beginning, and what went wrong.
+    pub failures: Vec<(f32, String)>,
+    /// Answers by model.
+    pub answers: BTreeMap<String, u32>,
+}
+
+/// Requests that go on until they are stopped.
+pub struct Traffic {
+    tally: Arc<Mutex<Tally>>,
+    users: JoinSet<()>,
+    url: String,
+}
+
+/// Number of users, and how long each rests between two requests.
+const BUSY: (usize, Duration) = (2, Duration::from_millis(60));
+const GENTLE: (usize, Duration) = (1, Duration::from_millis(200));
+/// A user who waits that long has left; the machine may be busy with everything else.
+const LONGEST: Duration = Duration::from_secs(15);
+const MOST_SECONDS: u64 = 600;
+
+type Web = Client<HttpConnector, Empty<&'static [u8]>>;
+
+impl Traffic {
+    /// Waits for the first good answer and goes on from there.
+    pub async fn start(url: &str) -> Self {
+        Self::of(BUSY, url).await
+    }
+
+    /// The same with few requests, for tests of many Services.
+    pub async fn gentle(url: &str) -> Self {
+        Self::of(GENTLE, url).await
+    }
+
+    async fn of((count, pause): (usize, Duration), url: &str) -> Self {
+        let web: Web = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build_http();
+        let end = Instant::now() + Duration::from_secs(400);
+        while let Err(why) = ask(&web, url).await {
+            assert!(Instant::now() < end, "{url} does not answer: {why}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let mut users = JoinSet::new();
+        for _ in 0..count {
+            users.spawn(user(web.clone(), url.to_owned(), pause, tally.clone()));
+        }
+        let url = url.to_owned();
+        Self { tally, users, url }
+    }
+
+    /// Waits until this model answers.
+    pub async fn until_answered_by(&self, model: &str, seconds: u64) {
+        let seconds = seconds * PATIENCE;
+        let before = self.seen(model);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while self.seen(model) == before {
+            assert!(
+                Instant::now() < end,
+                "{}: no answer of {model} within {seconds} s: {:?}",
+                self.url,
+                self.so_far()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn seen(&self, model: &str) -> u32 {
+        self.so_far().answers.get(model).copied().unwrap_or(0)
+    }
+
+    /// What was answered so far.
+    pub fn so_far(&self) -> Tally {
+        self.tally.lock().expect("no user panics").clone()
+    }
+
+    /// Stops and says what was answered.
+    pub async fn stop(mut self) -> Tally {
+        self.users.shutdown().await;
+        self.so_far()
+    }
+
+    /// Stops; fails if a request failed, or if another model than these answered, or one of these did not.
+    pub async fn expect_only(self, models: &[&str]) -> Tally {
+        let url = self.url.clone();
+        let tally = self.stop().await;
+        assert!(tally.failures.is_empty(), "{url}: requests failed: {tally:?}");
+        let found: Vec<&str> = tally.answers.keys().map(String::as_str).collect();
+        let mut expected = models.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{url}: {tally:?}");
+        tally
+    }
+}
+
+async fn user(web: Web, url: String, pause: Duration, tally: Arc<Mutex<Tally>>) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(MOST_SECONDS) {
+        let answer = ask(&web, &url).await;
+        {
+            let mut tally = tally.lock().expect("no user panics");
+            tally.requests += 1;
+            match answer {
+                Ok(model) => *tally.answers.entry(model).or_default() += 1,
+                Err(why) => tally.failures.push((begun.elapsed().as_secs_f32(), why)),
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The model that answers, or what went wrong.
+async fn ask(web: &Web, url: &str) -> Result<String, String> {
+    let asked = async {
+        let answer =
+            web.get(url.parse().expect("a URL"))
+                .await
+                .map_err(|error| match std::error::Error::source(&error) {
+                    Some(source) => format!("{error}: {source}"),
+                    None => error.to_string(),
+                })?;
+        let status = answer.status();
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| e.to_string())?
+            .to_bytes();
+        let model = String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() {
+            Ok(model)
+        } else {
+            Err(format!("{status} from {model}"))
+        }
+    };
+    tokio::time::timeout(LONGEST, asked)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", LONGEST.as_secs())))
+}

@@ -1,0 +1,143 @@
+//! What all cluster tests share: a namespace of its own, apply, and waiting for a fact with a deadline.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::trace::Trace;
+
+/// Deadlines are written for a machine that does nothing else. How fast it is proves nothing: a busy one gets this many
+/// times as long.
+pub const PATIENCE: u64 = 4;
+
+/// A namespace on a cluster. When it is dropped at the end of a test, its history is judged.
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    _trace: Option<Trace>,
+}
+
+/// The cluster without nodes.
+pub async fn api(test: &str) -> World {
+    World::new("FLYWHEEL_TEST_API", test, None).await
+}
+
+/// The cluster with a node; the namespace enforces Pod Security "restricted".
+pub async fn node(test: &str) -> World {
+    World::new("FLYWHEEL_TEST_FULL", test, Some("restricted")).await
+}
+
+/// The administrator's kubeconfig of a cluster, and the way that it describes.
+pub async fn config(cluster: &str) -> (String, Config) {
+    let variable = format!("{cluster}_KUBECONFIG");
+    let file = std::env::var(&variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+    let kubeconfig = Kubeconfig::read_from(&file).expect("the kubeconfig can be read");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("the kubeconfig is whole");
+    (file, config)
+}
+
+impl World {
+    async fn new(cluster: &str, test: &str, security: Option<&str>) -> Self {
+        let (file, config) = config(cluster).await;
+        let client = Client::try_from(config).expect("a client");
+        let name = format!("{test}-{}", std::process::id());
+        let trace = Trace::begin(&format!("{cluster}_AUDIT_LOG"), &file, &name);
+        let labels = security
+            .map(|s| json!({ "pod-security.kubernetes.io/enforce": s }))
+            .unwrap_or(json!({}));
+        let namespace: Namespace = from(json!({ "metadata": { "name": name, "labels": labels } }));
+        Api::all(client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await
+            .expect("a namespace");
+        Self {
+            client,
+            namespace: name,
+            _trace: trace,
+        }
+    }
+
+    pub fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Server-side apply, as `kubectl apply --server-side` does it.
+    pub async fn apply<K>(&self, name: &str, object: Value) -> Result<K, kube::Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let mut object = object;
+        object["apiVersion"] = json!(K::api_version(&()));
+        object["kind"] = json!(K::kind(&()));
+        object["metadata"]["name"] = json!(name);
+        self.api::<K>()
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+            .await
+    }
+
+    /// Waits until the fact holds; fails with the object's status after [`PATIENCE`] times that many seconds.
+    pub async fn until<K>(&self, name: &str, seconds: u64, what: &str, fact: impl Fn(&Value) -> bool) -> Value
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let seconds = seconds * PATIENCE;
+        let end = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let found = self.api::<K>().get_opt(name).await.expect("the API server answers");
+            let value = serde_json::to_value(&found).expect("an object is JSON");
+            if found.is_some() && fact(&value) {
+                return value;
+            }
+            assert!(
+                Instant::now() < end,
+                "{} {name}: not {what} after {seconds} s: {:#}",
+                K::kind(&()),
+                value["status"]
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// A typed object of JSON.
+pub fn from<K: DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).expect("a whole object")
+}
+
+/// The condition of this type has this status and reason.
+pub fn condition(object: &Value, type_: &str, status: &str, reason: &str) -> bool {
+    object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == type_ && c["status"] == status && c["reason"] == reason)
+}
+
+/// A pipeline without rollout, with two stages of the given image.
+pub fn pipeline(model: &str, image: &str) -> Value {
+    json!({ "spec": {
+        "automationLevel": "FullyAutomated",
+        "model": { "name": model },
+        "artifacts": { "uri": "pvc://artifacts/store" },
+        "stages": [
+            { "name": "train", "type": "Train", "image": image, "args": ["train"], "runAsUser": 65532 },
+            { "name": "evaluate", "type": "Evaluate", "image": image, "args": ["evaluate"], "runAsUser": 65532 }
+        ],
+        "gates": [{ "name": "error", "metric": "mae", "compareTo": "Constant", "max": "5" }]
+    }})
+}
+
+/// A run that a user asks for.
+pub fn run(pipeline: &str) -> Value {
+    json!({ "spec": { "pipelineRef": { "name": pipeline }, "requestedBy": "admin" } })
+}

@@ -1,0 +1,164 @@
+//! The chart of this repository: installed on a cluster as users install it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::generate::chart::CHART;
+use crate::tools::{self, Tool};
+use crate::{cache, shell};
+
+/// Name of the release, and so of the operator's Deployment, Lease and ServiceAccount.
+pub const RELEASE: &str = "flywheel";
+/// Namespace of the operator.
+pub const NAMESPACE: &str = "flywheel-system";
+
+/// Helm, which keeps its own files below the cache folder.
+///
+/// # Errors
+/// If Helm cannot be built.
+pub fn helm() -> Result<Command> {
+    let home = cache::dir()?.join("helm");
+    let mut command = Command::new(tools::path(Tool::Helm)?);
+    command.current_dir(cache::workspace());
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(name, &home);
+    }
+    Ok(command)
+}
+
+/// Installs or upgrades the operator in a namespace that enforces Pod Security "restricted", and waits until it runs.
+///
+/// Without an image everything but the operator itself is installed: CRDs, roles, policies and settings.
+///
+/// # Errors
+/// If Helm refuses, or if the operator is not ready after three minutes.
+pub fn install(cluster: &Cluster, image: Option<&str>, values: &[&str]) -> Result<()> {
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": { "name": NAMESPACE, "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
+    });
+    cluster.kubectl_with_input(
+        &["apply", "--server-side", "--filename=-"],
+        &serde_json::to_string(&namespace)?,
+    )?;
+    let mut command = helm()?;
+    command.args(["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE]);
+    command
+        .args(["--wait", "--timeout=3m", "--kubeconfig"])
+        .arg(&cluster.kubeconfig);
+    match image {
+        Some(reference) => {
+            let (repository, digest) = reference.split_once('@').context("an image without a digest")?;
+            command.arg(format!("--set=image.repository={repository},image.digest={digest}"));
+        }
+        None => {
+            command.arg("--set=replicaCount=0");
+        }
+    }
+    command.args(values.iter().map(|value| format!("--set={value}")));
+    shell::run(&mut command)?;
+    let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+    cluster.kubectl(&established)?;
+    Ok(())
+}
+
+/// A kubeconfig with which a program on this machine has the rights of the installed operator, and no others.
+///
+/// # Errors
+/// If the API server gives no token.
+pub fn kubeconfig(cluster: &Cluster) -> Result<PathBuf> {
+    let token = cluster.kubectl(&["create", "token", RELEASE, "--namespace", NAMESPACE, "--duration=24h"])?;
+    let text = std::fs::read_to_string(&cluster.kubeconfig)
+        .with_context(|| format!("cannot read {}", cluster.kubeconfig.display()))?;
+    let mut config: Value = serde_saphyr::from_str(&text).context("the kubeconfig is not YAML")?;
+    let place = config
+        .pointer("/contexts/0/context/cluster")
+        .cloned()
+        .context("the kubeconfig has no context")?;
+    let change = json!({
+        "users": [{ "name": RELEASE, "user": { "token": token.trim() } }],
+        "contexts": [{ "name": RELEASE, "context": { "cluster": place, "user": RELEASE } }],
+        "current-context": RELEASE,
+    });
+    for (key, value) in change.as_object().into_iter().flatten() {
+        if let Some(fields) = config.as_object_mut() {
+            fields.insert(key.clone(), value.clone());
+        }
+    }
+    let path = cluster.state.join("operator.kubeconfig");
+    cache::write(&path, serde_saphyr::to_string(&config)?)?;
+    Ok(path)
+}
+
+/// The writes that the API server refused the operator: it has rights for all that it does, or the chart is wrong.
+///
+/// # Errors
+/// If the audit log cannot be read.
+pub fn refused(cluster: &Cluster) -> Result<Vec<String>> {
+    let log = std::fs::read_to_string(&cluster.audit_log)
+        .with_context(|| format!("cannot read {}", cluster.audit_log.display()))?;
+    let operator = format!("system:serviceaccount:{NAMESPACE}:{RELEASE}");
+    let events = log.lines().filter(|line| line.contains(&operator));
+    let mut found: Vec<String> = events.filter_map(|line| refusal(line, &operator)).collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// What a line of the audit log says was refused to this user, if it says that.
+fn refusal(line: &str, user: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let refused = event.pointer("/responseStatus/code").and_then(Value::as_i64) == Some(403);
+    // In a namespace that ends nothing can be made, whoever asks.
+    let ending = text("/responseStatus/message").contains("because it is being terminated");
+    (refused && !ending && text("/user/username") == user).then(|| {
+        format!(
+            "{} {}/{}: {}",
+            text("/verb"),
+            text("/objectRef/resource"),
+            text("/objectRef/subresource"),
+            text("/responseStatus/message")
+        )
+    })
+}
+
+/// What the chart gives for these arguments of `helm template`.
+///
+/// # Errors
+/// If Helm refuses, such as for a value that the chart does not know.
+pub fn render(args: &[&str]) -> Result<String> {
+    let mut command = helm()?;
+    command.args(["template", RELEASE, CHART, "--namespace", NAMESPACE]);
+    shell::run(command.args(args))
+}
+
+/// A file of the chart.
+#[must_use]
+pub fn file(name: &str) -> PathBuf {
+    cache::workspace().join(Path::new(CHART).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refusal;
+
+    #[test]
+    fn only_what_was_refused_to_the_operator_counts() {
+        let line = |user: &str, code: u32| {
+            format!(
+                r#"{{"verb":"patch","user":{{"username":"{user}"}},"objectRef":{{"resource":"jobs","subresource":"status"}},"responseStatus":{{"code":{code},"message":"no"}}}}"#
+            )
+        };
+        assert_eq!(
+            refusal(&line("me", 403), "me").as_deref(),
+            Some("patch jobs/status: no")
+        );
+        assert_eq!(refusal(&line("me", 200), "me"), None);
+        assert_eq!(refusal(&line("you", 403), "me"), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! `cargo xtask test`: all tests, those on real clusters included.
+
+mod count;
+mod operator;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+
+use self::count::{Call, Count};
+use self::operator::Operator;
+use crate::cluster::{self, Cluster, Options, Profile};
+use crate::existing::Existing;
+use crate::tools::{self, Tool};
+use crate::trace::tail::Tail;
+use crate::trace::{self, History, Scope};
+use crate::{cache, chart, check, demo, image, packages, quickship, shell};
+
+/// Tests without a node wait for the API server most of the time, so more of them run at once than there are cores.
+const API_THREADS: u32 = 24;
+/// Tests on a node wait for pods most of the time.
+const NODE_THREADS: u32 = 8;
+
+/// Run all tests.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only tests whose name contains this; leaves out the checks.
+    pub filter: Option<String>,
+    /// Leave the clusters up afterwards.
+    #[arg(long)]
+    pub keep: bool,
+    /// Name of the clusters: `<name>-api` and `<name>-full`.
+    #[arg(long, default_value = "test")]
+    pub name: String,
+    /// Bring up and test only this kind of cluster.
+    #[arg(long, value_enum)]
+    pub profile: Option<Profile>,
+    /// Turn the whole demo too, from nothing to its report: it fails if a turn of the loop ends otherwise than its story
+    /// says. Its cluster goes afterwards, unless it was there before.
+    #[arg(long, conflicts_with_all = ["filter", "profile", "kubeconfig"])]
+    pub long: bool,
+    /// Run the tests on a node, and no others, on a cluster that exists.
+    #[command(flatten)]
+    pub existing: Existing,
+}
+
+/// The images of the tests on a node, as `--image` names them.
+const IMAGES: [&str; 2] = ["operator", "probe"];
+
+/// Runs everything and says how many tests passed.
+///
+/// # Errors
+/// If a check or a test failed, or a cluster could not be brought up: a test that cannot run fails.
+pub fn run(args: &Args) -> Result<()> {
+    args.existing.check(&IMAGES)?;
+    let mut count = Count::default();
+    if let Some(cluster) = args.existing.cluster()? {
+        on_existing(args, &cluster, &mut count)?;
+        return conclude(&count);
+    }
+    let filter = args.filter.as_deref();
+    if filter.is_none() && args.profile.is_none() {
+        check::run(&check::Args {})?;
+    }
+    let on_clusters_only = KINDS.iter().any(|kind| names_only(filter, kind));
+    if args.profile.is_none() && !on_clusters_only {
+        let call = |cargo, program| Call {
+            cargo,
+            filter,
+            program,
+            ..Call::default()
+        };
+        count.cargo(&call(&["test", "--workspace"], &[]))?;
+        count.one(quickship::Runtime::prepare().and_then(|python| python.test()));
+        // Whole clusters come and go in these: one by one, while nothing else asks for the machine.
+        let alone = ["--ignored", "--test-threads=1"];
+        count.cargo(&call(&["test", "--workspace", "--test", "hygiene"], &alone))?;
+    }
+    on_clusters(args, &mut count)?;
+    if args.long {
+        count.one(demonstrate(args.keep));
+    }
+    conclude(&count)
+}
+
+/// The demo, judged by its own story and by the audit log of its cluster.
+fn demonstrate(keep: bool) -> Result<String> {
+    let was_there = cluster::find(demo::CLUSTER)?.is_some();
+    let begun = Timestamp::now();
+    demo::run(&demo::Args::default())?;
+    let cluster = cluster::find(demo::CLUSTER)?.context("the demo left no cluster")?;
+    let verdict = judge(&cluster, begun, true);
+    if !keep && !was_there {
+        cluster::down(demo::CLUSTER)?;
+    }
+    verdict
+}
+
+fn conclude(count: &Count) -> Result<()> {
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if !count.is_good() {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// Kinds of tests on clusters, by the beginning of their names: on an API server, on a node, and those that change and
+/// remove the operator.
+const KINDS: [&str; 3] = ["cluster_", "node_", "helm_"];
+
+/// Whether only tests of that kind can match.
+fn names_only(filter: Option<&str>, kind: &str) -> bool {
+    filter.is_some_and(|f| f.starts_with(kind))
+}
+
+/// Compiles what is tested and what the tests run.
+fn build() -> Result<PathBuf> {
+    let build = ["build", "--workspace", "--bins", "--example", "probe"];
+    let status = shell::cargo().args(build).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the programs under test could not be built");
+    }
+    Ok(cache::target().join("debug"))
+}
+
+/// One cluster after the other, so that two cores are enough.
+fn on_clusters(args: &Args, count: &mut Count) -> Result<()> {
+    let built = build()?;
+    let (only, filter) = (args.profile, args.filter.as_deref());
+    let mut passed = Ok(());
+    let elsewhere = names_only(filter, "node_") || names_only(filter, "helm_");
+    if only.is_none_or(|only| only == Profile::Api) && !elsewhere {
+        passed = on_api_server(args, &built, count);
+    }
+    if only.is_none_or(|only| only == Profile::Full) && !names_only(filter, "cluster_") {
+        passed = passed.and(on_node(args, &built, count));
+    }
+    passed
+}
+
+fn up(args: &Args, profile: Profile, suffix: &str) -> Result<Cluster> {
+    cluster::up(&Options {
+        name: format!("{}-{suffix}", args.name),
+        profile,
+        audit_reads: false,
+    })
+}
+
+/// Tests that need objects, but no pods: the operator is a process, with the rights of the chart and no others.
+fn on_api_server(args: &Args, built: &Path, count: &mut Count) -> Result<()> {
+    let cluster = up(args, Profile::Api, "api")?;
+    let begun = Timestamp::now();
+    chart::install(&cluster, None, &["config.artifacts.uri=s3://models/"])?;
+    let operator = Operator::start(&cluster, &built.join("flywheel-operator"))?;
+    let mut env = environment(built)?;
+    env.extend([
+        ("FLYWHEEL_TEST_API_KUBECONFIG", cluster.kubeconfig.display().to_string()),
+        ("FLYWHEEL_TEST_API_AUDIT_LOG", cluster.audit_log.display().to_string()),
+        ("RUST_TEST_THREADS", API_THREADS.to_string()),
+    ]);
+    let outcome = tests(count, args.filter.as_deref(), "cluster_", &env);
+    drop(operator);
+    count.one(rights(&cluster));
+    finish(args, &cluster, begun, count).and(outcome)
+}
+
+/// Tests that need pods: the operator runs in the cluster, as users install it.
+fn on_node(args: &Args, built: &Path, count: &mut Count) -> Result<()> {
+    let cluster = up(args, Profile::Full, "full")?;
+    let begun = Timestamp::now();
+    let load = |program: &Path, name| {
+        let image = image::build(program, name, &[])?;
+        image::load(&cluster, &image).map(|()| image)
+    };
+    let operator = load(&built.join("flywheel-operator"), "localhost/flywheel-operator:test")?;
+    let probe = load(&built.join("examples/probe"), "localhost/probe:dev")?;
+    chart::install(&cluster, Some(&operator.reference()), &[])?;
+    let mut env = node_environment(&cluster, built, probe.reference())?;
+    env.push(("FLYWHEEL_TEST_FULL_AUDIT_LOG", cluster.audit_log.display().to_string()));
+    let filter = args.filter.as_deref();
+    let mut outcome = Ok(());
+    if !names_only(filter, "helm_") {
+        outcome = tests(count, filter, "node_", &env);
+        count.one(rights(&cluster));
+    }
+    if !names_only(filter, "node_") {
+        // These change and remove the operator: after all others, one by one.
+        env.retain(|(name, _)| *name != "RUST_TEST_THREADS");
+        env.push(("RUST_TEST_THREADS", "1".to_owned()));
+        outcome = outcome.and(tests(count, filter, "helm_", &env));
+    }
+    finish(args, &cluster, begun, count).and(outcome)
+}
+
+/// Tests on a node of a cluster that exists. It stays as it is afterwards, the operator and the tests' namespaces
+/// included. Nothing is judged by its audit log, which only its administrator has.
+fn on_existing(args: &Args, cluster: &Cluster, count: &mut Count) -> Result<()> {
+    let built = build()?;
+    let reference = |name: &str, program: &str| match args.existing.image(name) {
+        Some(reference) => Ok(reference.to_owned()),
+        None => {
+            let image = image::build(&built.join(program), &format!("localhost/flywheel-{name}:test"), &[])?;
+            args.existing.push(&image)
+        }
+    };
+    let operator = reference("operator", "flywheel-operator")?;
+    let probe = reference("probe", "examples/probe")?;
+    chart::install(cluster, Some(&operator), &[])?;
+    let mut env = node_environment(cluster, &built, probe)?;
+    env.push(("FLYWHEEL_TEST_FULL_AUDIT_LOG", String::new()));
+    tests(count, args.filter.as_deref(), "node_", &env)
+}
+
+/// What the tests on a node must know of their cluster.
+fn node_environment(cluster: &Cluster, built: &Path, probe: String) -> Result<Vec<(&'static str, String)>> {
+    let mut env = environment(built)?;
+    let operator = format!("deployment:{}/{}", chart::NAMESPACE, chart::RELEASE);
+    env.extend([
+        (
+            "FLYWHEEL_TEST_FULL_KUBECONFIG",
+            cluster.kubeconfig.display().to_string(),
+        ),
+        ("FLYWHEEL_TEST_OPERATOR", operator),
+        ("FLYWHEEL_TEST_PROBE_IMAGE", probe),
+        ("RUST_TEST_THREADS", NODE_THREADS.to_string()),
+    ]);
+    Ok(env)
+}
+
+/// Whether the chart's roles let the operator do all that it tried.
+fn rights(cluster: &Cluster) -> Result<String> {
+    let refused = chart::refused(cluster)?;
+    if !refused.is_empty() {
+        bail!("{}: refused to the operator:\n{}", cluster.name, refused.join("\n"));
+    }
+    Ok(format!("{}: the operator was refused nothing", cluster.name))
+}
+
+/// Runs the tests of one kind.
+fn tests(count: &mut Count, filter: Option<&str>, kind: &str, env: &[(&str, String)]) -> Result<()> {
+    let others: Vec<&str> = KINDS.into_iter().filter(|other| *other != kind).collect();
+    count.cargo(&Call {
+        // The whole workspace: other features of the same dependencies would be compiled anew.
+        cargo: &["test", "--workspace", "--test", "it"],
+        filter: filter.or(Some(kind)),
+        program: &others.iter().flat_map(|k| ["--skip", *k]).collect::<Vec<_>>(),
+        env,
+    })
+}
+
+/// The programs that the tests use.
+fn environment(built: &Path) -> Result<Vec<(&'static str, String)>> {
+    let path = |tool| tools::path(tool).map(|path| path.display().to_string());
+    Ok(vec![
+        ("FLYWHEEL_TEST_HELM", path(Tool::Helm)?),
+        ("FLYWHEEL_TEST_KUBECTL", path(Tool::Kubectl)?),
+        (
+            "FLYWHEEL_TEST_PLUGIN",
+            built.join("kubectl-flywheel").display().to_string(),
+        ),
+        (
+            "FLYWHEEL_TEST_PROMTOOL",
+            packages::path(packages::PROMTOOL)?.display().to_string(),
+        ),
+    ])
+}
+
+/// Judges all that happened, and takes the cluster down.
+fn finish(args: &Args, cluster: &Cluster, begun: Timestamp, count: &mut Count) -> Result<()> {
+    count.one(judge(cluster, begun, args.filter.is_none()));
+    if args.keep {
+        return Ok(());
+    }
+    cluster::down(&cluster.name)
+}
+
+/// Judges everything that happened on a cluster since the tests began, those that ended early included.
+fn judge(cluster: &Cluster, begun: Timestamp, all: bool) -> Result<String> {
+    let tail = Tail::new(&cluster.audit_log)?;
+    let marker = format!("trace-of-all-{}", std::process::id());
+    cluster.kubectl(&["create", "configmap", &marker])?;
+    tail.wait_for(&marker, Duration::from_secs(20))?;
+    let history = History::read(&cluster.audit_log, &Scope::default())?;
+    if all && !history.steps.iter().any(|s| s.operator) {
+        bail!(
+            "{} holds no write of the operator: there is nothing to judge",
+            cluster.audit_log.display()
+        );
+    }
+    trace::judge(&history, &cluster.audit_log, Some(begun))
+}

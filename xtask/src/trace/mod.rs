@@ -1,0 +1,164 @@
+//! The trace checker: judges what the operator did to a cluster by the API server's audit log alone.
+//!
+//! The log is folded into a [`History`] of object versions in the order of the store's revisions, and each invariant is
+//! a [`Rule`] that looks at every write with the [`World`] as it then was. The rules know the API and the declared
+//! tables ([`tables`]), never the engine: what they find wrong is wrong whatever the engine meant.
+//!
+//! | Invariant | What it says | Where |
+//! | --- | --- | --- |
+//! | I1 | one attempt at a time and one Job per attempt | [`attempts`] |
+//! | I2 | nothing is delivered or promoted unless every required gate and check passed | [`gates`] |
+//! | I3 | training, traffic and steps have the approvals that the level and the plan demand | [`approvals`] |
+//! | I7 | pods are taken away only after as many others are ready | [`capacity`] |
+//! | I8 | every write stays in the namespace of the object that caused it | [`owners`] |
+//! | I9 | only objects that belong to the acting object are changed or deleted | [`owners`] |
+//! | I13 | phases move along declared edges; numbers never go down | [`order`] |
+//! | I15 | of what users own only the two declared fields are written | [`owners`] |
+//! | I17 | one Rollout at a time works on a target | [`capacity`] |
+
+pub mod approvals;
+pub mod attempts;
+pub mod audit;
+pub mod binding;
+pub mod capacity;
+pub mod gates;
+pub mod history;
+pub mod json;
+pub mod levels;
+pub mod order;
+pub mod owners;
+pub mod report;
+pub mod tables;
+pub mod tail;
+pub mod usage;
+pub mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use jiff::Timestamp;
+
+pub use history::{History, Scope, Step};
+pub use report::{Violation, render};
+pub use world::{Key, Kind, World};
+
+/// Judge what an operator did by the audit log of its cluster.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The audit log: JSON lines, written with xtask/src/cluster/audit-policy.yaml.
+    pub file: PathBuf,
+    /// Only this namespace.
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// Also print which verbs the operator used on which resources.
+    #[arg(long)]
+    pub rules: bool,
+}
+
+/// Runs `cargo xtask trace`.
+///
+/// # Errors
+/// If the log cannot be read, or an invariant is violated.
+pub fn run(args: &Args) -> Result<()> {
+    let scope = Scope {
+        namespace: args.namespace.clone(),
+        from: 0,
+    };
+    let history = History::read(&args.file, &scope)?;
+    if args.rules {
+        for rule in usage::used_rules(&history) {
+            println!("{rule}");
+        }
+    }
+    println!("{}", judge(&history, &args.file, None)?);
+    Ok(())
+}
+
+/// Judges a history; the sentence says how much was looked at. What happened before `since` is known, but not judged.
+///
+/// # Errors
+/// If an invariant is violated, with a report of the first violation.
+pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Result<String> {
+    let late = |step: usize| {
+        let at = history.steps.get(step).and_then(|s| s.at.parse::<Timestamp>().ok());
+        since.is_none_or(|since| at.is_none_or(|at| at >= since))
+    };
+    let violations: Vec<Violation> = check(history).into_iter().filter(|v| late(v.step)).collect();
+    let writes = history.steps.iter().filter(|s| s.operator).count();
+    if violations.is_empty() {
+        return Ok(format!(
+            "trace: {writes} writes of the operator among {} keep all invariants ({})",
+            history.steps.len(),
+            source.display()
+        ));
+    }
+    bail!("{} ({})", render(history, &violations), source.display())
+}
+
+/// All violations, in the order of the writes that broke an invariant.
+#[must_use]
+pub fn check(history: &History) -> Vec<Violation> {
+    let mut rules: [Box<dyn Rule>; 6] = [
+        Box::<attempts::Attempts>::default(),
+        Box::<gates::Gates>::default(),
+        Box::<approvals::Approvals>::default(),
+        Box::<owners::Owners>::default(),
+        Box::<order::Order>::default(),
+        Box::<capacity::Capacity>::default(),
+    ];
+    let (mut world, mut violations) = (World::default(), Vec::new());
+    for (index, step) in history.steps.iter().enumerate() {
+        if !step.succeeded() {
+            continue;
+        }
+        world.set(&step.key, step.after.clone());
+        for rule in &mut rules {
+            let found = rule.step(&world, step);
+            violations.extend(found.into_iter().map(|finding| Violation {
+                invariant: finding.invariant,
+                message: finding.message,
+                objects: finding.objects,
+                step: index,
+            }));
+        }
+    }
+    violations
+}
+
+/// An invariant that is checked at every write.
+pub trait Rule {
+    /// What this write breaks; the world is as it is after the write.
+    fn step(&mut self, world: &World, step: &Step) -> Vec<Finding>;
+}
+
+/// What a write breaks.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// What is wrong, with what would be right.
+    pub message: String,
+    /// Further objects that it is about.
+    pub objects: Vec<Key>,
+}
+
+impl Finding {
+    /// A finding about the written object alone.
+    pub fn new(invariant: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            invariant,
+            message: message.into(),
+            objects: Vec::new(),
+        }
+    }
+
+    /// A finding that is also about another object.
+    #[must_use]
+    pub fn about(mut self, object: &Key) -> Self {
+        self.objects.push(object.clone());
+        self
+    }
+}

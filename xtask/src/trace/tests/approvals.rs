@@ -1,0 +1,304 @@
+use serde_json::json;
+
+use super::story::By;
+use super::turn::{Turn, decide};
+use super::{broken, first};
+use crate::trace::Kind;
+
+const HUMAN: &str = "HumanOversight";
+
+/// A version waits for its delivery; the digest of what it shows.
+fn waiting(rule: serde_json::Value) -> (Turn, String) {
+    let mut turn = Turn::with(HUMAN, |spec| spec["approvals"] = rule);
+    turn.stages(HUMAN);
+    turn.register();
+    turn.judge("Pass");
+    let digest = turn.ask("Promote", HUMAN);
+    (turn, digest)
+}
+
+#[test]
+fn a_delivery_that_a_person_approved_is_fine() {
+    let (mut turn, digest) = waiting(json!([]));
+    turn.approval("by-jane", "jane", "Approve", "Promote", &digest);
+    turn.approved("Promote", &digest);
+    turn.deliver(HUMAN);
+    turn.candidate();
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
+fn a_delivery_that_nobody_approved_breaks_i3() {
+    let (mut turn, digest) = waiting(json!([]));
+    turn.deliver(HUMAN);
+    assert_eq!(broken(&turn.story), ["I3"]);
+    let (mut forged, _) = waiting(json!([]));
+    forged.approved("Promote", &digest);
+    forged.deliver(HUMAN);
+    assert_eq!(
+        broken(&forged.story),
+        ["I3"],
+        "the record names no Approval that exists"
+    );
+}
+
+#[test]
+fn approvals_that_do_not_count_break_i3() {
+    type Case = (&'static str, fn(&mut Turn, &str));
+    let cases: [Case; 6] = [
+        ("other evidence", |turn, _| {
+            turn.approval("x", "jane", "Approve", "Promote", "sha256:other");
+        }),
+        ("another gate", |turn, digest| {
+            turn.approval("x", "jane", "Approve", "Train", digest);
+        }),
+        ("a rejection", |turn, digest| {
+            turn.approval("x", "jane", "Approve", "Promote", digest);
+            turn.approval("y", "bob", "Reject", "Promote", digest);
+        }),
+        ("expired", |turn, digest| {
+            turn.approval("x", "jane", "Approve", "Promote", digest);
+            let end = turn.story.second();
+            turn.story
+                .patch(By::User, &Kind::Approval, "x", |o| o["spec"]["expiresAt"] = json!(end));
+            turn.story.wait(60);
+        }),
+        ("revoked", |turn, digest| {
+            turn.approval("x", "jane", "Approve", "Promote", digest);
+            turn.approval("y", "jane", "Revoke", "Promote", digest);
+            turn.story.patch(By::User, &Kind::Approval, "y", |o| {
+                o["spec"]["revokes"] = json!({ "name": "x" });
+            });
+        }),
+        ("deleted", |turn, digest| {
+            turn.approval("x", "jane", "Approve", "Promote", digest);
+            turn.story.delete(By::User, &Kind::Approval, "x");
+        }),
+    ];
+    for (name, case) in cases {
+        let (mut turn, digest) = waiting(json!([]));
+        case(&mut turn, &digest);
+        turn.approved("Promote", &digest);
+        turn.deliver(HUMAN);
+        assert_eq!(broken(&turn.story), ["I3"], "{name}");
+    }
+}
+
+#[test]
+fn an_approval_that_another_person_revoked_still_counts() {
+    let (mut turn, digest) = waiting(json!([]));
+    turn.approval("x", "jane", "Approve", "Promote", &digest);
+    turn.approval("y", "bob", "Revoke", "Promote", &digest);
+    turn.story.patch(By::User, &Kind::Approval, "y", |o| {
+        o["spec"]["revokes"] = json!({ "name": "x" });
+    });
+    turn.approved("Promote", &digest);
+    turn.deliver(HUMAN);
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
+fn a_namesakes_approval_breaks_i3() {
+    let (mut turn, digest) = waiting(json!([]));
+    turn.approval("x", "jane", "Approve", "Promote", &digest);
+    turn.story.patch(By::User, &Kind::Approval, "x", |o| {
+        o["spec"]["subjectRef"]["uid"] = json!("namesake");
+    });
+    turn.approved("Promote", &digest);
+    turn.deliver(HUMAN);
+    assert_eq!(broken(&turn.story), ["I3"]);
+}
+
+#[test]
+fn a_rule_of_two_needs_two_people() {
+    let rule = json!([{ "gate": "Promote", "minApprovals": 2 }]);
+    let approved = |people: &[&str]| {
+        let (mut turn, digest) = waiting(rule.clone());
+        for (index, person) in people.iter().enumerate() {
+            turn.approval(&format!("x{index}"), person, "Approve", "Promote", &digest);
+        }
+        turn.approved("Promote", &digest);
+        turn.deliver(HUMAN);
+        broken(&turn.story)
+    };
+    assert_eq!(approved(&["jane", "bob"]), [""; 0]);
+    assert_eq!(approved(&["jane", "jane"]), ["I3"]);
+}
+
+#[test]
+fn separation_of_duties_leaves_the_requester_out() {
+    let approved = |separate: bool| {
+        let (mut turn, digest) = waiting(json!([{ "gate": "Promote", "separationOfDuties": separate }]));
+        turn.story.patch(By::User, &Kind::Run, "eta-1", |o| {
+            o["spec"]["requestedBy"] = json!("jane");
+        });
+        turn.approval("x", "jane", "Approve", "Promote", &digest);
+        turn.approved("Promote", &digest);
+        turn.deliver(HUMAN);
+        broken(&turn.story)
+    };
+    assert_eq!(approved(false), [""; 0]);
+    assert_eq!(approved(true), ["I3"]);
+}
+
+#[test]
+fn evidence_that_is_not_what_its_digest_says_breaks_i3() {
+    let (mut turn, _) = waiting(json!([]));
+    turn.story.status(By::Operator, &Kind::Run, "eta-1", |s| {
+        s["waitingFor"]["evidence"] = json!("{}");
+    });
+    assert_eq!(broken(&turn.story), ["I3"]);
+}
+
+#[test]
+fn delivering_on_evidence_that_changed_since_breaks_i3() {
+    let (mut turn, digest) = waiting(json!([]));
+    turn.approval("x", "jane", "Approve", "Promote", &digest);
+    turn.approved("Promote", &digest);
+    turn.story.status(By::Operator, &Kind::Run, "eta-1", |s| {
+        s["gates"][0]["value"] = json!("4.2");
+    });
+    turn.deliver(HUMAN);
+    assert_eq!(broken(&turn.story), ["I3"]);
+    assert!(first(&turn.story).contains("another verdicts of gates"));
+}
+
+#[test]
+fn deciding_at_a_level_that_was_not_in_force_breaks_i3() {
+    let lowered = |seconds: i64| {
+        let mut turn = Turn::judged("FullyAutomated");
+        turn.story.patch(By::User, &Kind::Pipeline, "eta", |o| {
+            o["spec"]["automationLevel"] = json!(HUMAN);
+        });
+        turn.story.wait(seconds);
+        turn.deliver("FullyAutomated");
+        broken(&turn.story)
+    };
+    assert_eq!(lowered(1), [""; 0], "the reconcile had read the old level");
+    assert_eq!(lowered(30), ["I3"]);
+}
+
+#[test]
+fn a_bias_policy_caps_the_level() {
+    let capped = |labels: serde_json::Value| {
+        let mut turn = Turn::judged("FullyAutomated");
+        turn.story.create(
+            By::User,
+            &Kind::Policy,
+            "fair",
+            json!({ "spec": {
+            "maxAutomationLevel": "SemiAutomated", "modelSelector": { "matchLabels": { "team": "eta" } } } }),
+        );
+        turn.story
+            .patch(By::User, &Kind::Pipeline, "eta", |o| o["metadata"]["labels"] = labels);
+        turn.story.wait(30);
+        turn.deliver("FullyAutomated");
+        broken(&turn.story)
+    };
+    assert_eq!(capped(json!({ "team": "other" })), [""; 0]);
+    assert_eq!(capped(json!({ "team": "eta" })), ["I3"]);
+}
+
+#[test]
+fn a_level_that_is_stricter_than_the_spec_is_fine() {
+    let mut turn = Turn::judged("FullyAutomated");
+    let digest = turn.ask("Promote", "SemiAutomated");
+    turn.approval("x", "jane", "Approve", "Promote", &digest);
+    turn.approved("Promote", &digest);
+    turn.deliver("SemiAutomated");
+    assert_eq!(broken(&turn.story), [""; 0], "the administrator's ceiling");
+}
+
+#[test]
+fn semi_automated_training_needs_an_approval() {
+    let semi = "SemiAutomated";
+    let mut turn = Turn::begin(semi);
+    turn.intend("train", 1, semi);
+    assert_eq!(broken(&turn.story), ["I3"]);
+    let mut turn = Turn::begin(semi);
+    let digest = turn.ask("Train", semi);
+    turn.approval("x", "jane", "Approve", "Train", &digest);
+    turn.approved("Train", &digest);
+    turn.intend("train", 1, semi);
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
+fn manual_training_needs_a_run_that_a_user_asked_for() {
+    let mut turn = Turn::begin("Manual");
+    turn.intend("train", 1, "Manual");
+    assert_eq!(broken(&turn.story), ["I3"]);
+    let mut asked = Turn::begin("Manual");
+    asked.story.patch(By::User, &Kind::Run, "eta-1", |o| {
+        o["spec"]["trigger"]["type"] = json!("Request");
+    });
+    asked.intend("train", 1, "Manual");
+    assert_eq!(broken(&asked.story), [""; 0]);
+}
+
+#[test]
+fn a_candidate_without_a_delivery_breaks_i3() {
+    let mut turn = Turn::judged("FullyAutomated");
+    turn.rollout();
+    turn.make_candidate();
+    assert_eq!(broken(&turn.story), ["I3"]);
+}
+
+#[test]
+fn a_rollout_that_a_user_made_needs_no_delivery() {
+    let mut turn = Turn::judged("FullyAutomated");
+    let plan = turn.plan();
+    turn.story
+        .create(By::User, &Kind::Rollout, "eta-1", json!({ "spec": { "plan": plan } }));
+    turn.candidate();
+    turn.checks(&[("errors", "Pass")]);
+    turn.next_step("", None);
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+/// A step with an approval of its own, left with this digest.
+fn left(approve: impl FnOnce(&mut Turn, &str), index: i64, desired: &str) -> Vec<&'static str> {
+    let mut turn = Turn::judged("FullyAutomated");
+    turn.deliver("FullyAutomated");
+    let desired = desired.to_owned();
+    turn.story.patch(By::User, &Kind::Rollout, "eta-1", |o| {
+        o["spec"]["plan"]["strategy"]["steps"][0]["approval"] = json!({ "minApprovals": 1 });
+        o["spec"]["desiredState"] = json!(desired);
+    });
+    turn.candidate();
+    let subject = json!({ "kind": "Rollout", "name": "eta-1", "uid": turn.story.uid(&Kind::Rollout, "eta-1") });
+    let digest = turn.wait_for(
+        &Kind::Rollout,
+        "RolloutStep",
+        &subject,
+        &json!({ "step": { "index": index } }),
+    );
+    turn.checks(&[("errors", "Pass")]);
+    approve(&mut turn, &digest);
+    turn.next_step("FullyAutomated", Some(&digest));
+    broken(&turn.story)
+}
+
+#[test]
+fn a_step_with_an_approval_is_left_with_one_only() {
+    let approve = |turn: &mut Turn, digest: &str| turn.approval("x", "jane", "Approve", "RolloutStep", digest);
+    assert_eq!(left(approve, 0, "Progress"), [""; 0]);
+    assert_eq!(left(|_, _| (), 0, "Progress"), ["I3"]);
+    assert_eq!(left(approve, 1, "Progress"), ["I3"], "evidence of another step");
+    assert_eq!(left(|_, _| (), 0, "Promote"), ["I3"], "who hurries approves nothing");
+}
+
+#[test]
+fn every_step_at_level_manual_needs_an_approval() {
+    let mut turn = Turn::held();
+    turn.story.patch(By::User, &Kind::Pipeline, "eta", |o| {
+        o["spec"]["automationLevel"] = json!("Manual");
+    });
+    turn.story.wait(30);
+    turn.checks(&[("errors", "Pass")]);
+    turn.phase("Progressing", |s| {
+        s["step"] = json!({ "index": 1, "name": "half" });
+        decide(s, "NextStep", "Manual", None);
+    });
+    assert_eq!(broken(&turn.story), ["I3"]);
+}

@@ -1,0 +1,161 @@
+use serde_json::json;
+
+use super::story::{By, Story};
+use super::turn::Turn;
+use crate::trace::{History, Kind, check, render};
+
+#[test]
+fn writes_are_ordered_by_revision_and_late_lines_do_not_bring_objects_back() {
+    let mut story = Story::new();
+    story.create(By::User, &Kind::Job, "j", json!({ "spec": 1 }));
+    story.patch(By::User, &Kind::Job, "j", |o| o["spec"] = json!(2));
+    story.delete(By::User, &Kind::Job, "j");
+    let swapped = |order: [usize; 3]| {
+        let requests = order.map(|index| story.requests[index].clone());
+        let history = History::fold(requests.to_vec());
+        let states = history.steps.iter().map(|s| s.later()["spec"].clone());
+        (
+            states.collect::<Vec<_>>(),
+            history.steps.last().map(|s| s.after.is_none()),
+        )
+    };
+    assert_eq!(swapped([0, 1, 2]), (vec![json!(1), json!(2), json!(null)], Some(true)));
+    assert_eq!(swapped([1, 0, 2]), (vec![json!(1), json!(2), json!(null)], Some(true)));
+    assert_eq!(swapped([0, 2, 1]).1, Some(true), "the deletion was logged first");
+}
+
+#[test]
+fn an_object_with_finalizers_is_gone_when_the_last_one_goes() {
+    let mut story = Story::new();
+    story.create(
+        By::User,
+        &Kind::Rollout,
+        "r",
+        json!({ "metadata": { "finalizers": ["x"] } }),
+    );
+    story.delete(By::User, &Kind::Rollout, "r");
+    story.patch(By::Operator, &Kind::Rollout, "r", |o| {
+        o["metadata"]["finalizers"] = json!([]);
+    });
+    let after: Vec<bool> = story.history().steps.iter().map(|s| s.after.is_some()).collect();
+    assert_eq!(after, [true, true, false]);
+}
+
+#[test]
+fn taking_the_last_finalizer_off_a_deleted_object_changes_nothing_of_it() {
+    let mut turn = Turn::held();
+    turn.story.delete(By::User, &Kind::Rollout, "eta-1");
+    turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
+        o["metadata"]["finalizers"] = json!([]);
+    });
+    assert_eq!(super::broken(&turn.story), Vec::<&str>::new());
+}
+
+#[test]
+fn an_answer_with_metadata_alone_takes_nothing_else_away() {
+    let mut story = Story::new();
+    let object = json!({ "spec": 1, "metadata": { "finalizers": ["x"] } });
+    story.create(By::User, &Kind::Rollout, "r", object);
+    story.delete(By::User, &Kind::Rollout, "r");
+    let answer = &mut story.requests.last_mut().expect("a request").answer;
+    answer["kind"] = json!("PartialObjectMetadata");
+    answer.as_object_mut().expect("an object").remove("spec");
+    let history = story.history();
+    let last = history.steps.last().expect("a step");
+    assert_eq!(last.later()["spec"], json!(1));
+    assert!(!last.later()["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[test]
+fn a_collection_is_deleted_object_by_object() {
+    let mut story = Story::new();
+    for (name, finalizers) in [("a", json!(null)), ("b", json!(["x"])), ("c", json!(null))] {
+        story.create(
+            By::User,
+            &Kind::Job,
+            name,
+            json!({ "metadata": { "finalizers": finalizers } }),
+        );
+    }
+    let items = ["a", "b"].map(|name| story.get(&Kind::Job, name));
+    story.refused(By::User, "deletecollection", &Kind::Job, "", 200);
+    story.requests.last_mut().expect("a request").answer = json!({ "kind": "JobList", "items": items });
+    let history = story.history();
+    let gone: Vec<&str> = history
+        .steps
+        .iter()
+        .filter(|s| s.after.is_none())
+        .map(|s| s.key.name.as_str())
+        .collect();
+    assert_eq!(gone, ["a"]);
+}
+
+#[test]
+fn a_write_between_the_listing_and_the_deletion_of_a_collection_hides_no_deletion() {
+    let mut story = Story::new();
+    let object = json!({ "metadata": { "finalizers": ["x"] }, "status": {} });
+    story.create(By::User, &Kind::Version, "b", object);
+    let list = json!({ "kind": "ModelVersionList", "metadata": { "resourceVersion": "101" },
+        "items": [story.get(&Kind::Version, "b")] });
+    story.refused(By::User, "deletecollection", &Kind::Version, "", 200);
+    story.requests.last_mut().expect("a request").answer = list;
+    story.status(By::Operator, &Kind::Version, "b", |s| s["state"] = json!("Live"));
+    story.patch(By::Operator, &Kind::Version, "b", |o| {
+        o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:01Z");
+        o["metadata"]["finalizers"] = json!([]);
+    });
+    let history = story.history();
+    let last = history.steps.last().expect("a step");
+    assert!(!last.earlier()["metadata"]["deletionTimestamp"].is_null());
+    assert!(last.after.is_none());
+    assert!(check(&history).is_empty(), "{}", render(&history, &check(&history)));
+}
+
+#[test]
+fn scaling_changes_the_deployment_and_not_into_a_scale() {
+    let mut story = Story::new();
+    story.create(
+        By::User,
+        &Kind::Deployment,
+        "d",
+        json!({ "spec": { "replicas": 1, "paused": true } }),
+    );
+    story.status(By::User, &Kind::Deployment, "d", |_| {});
+    let last = story.requests.last_mut().expect("a request");
+    last.subresource = "scale".to_owned();
+    last.answer =
+        json!({ "kind": "Scale", "metadata": { "uid": "x", "resourceVersion": "900" }, "spec": { "replicas": 4 } });
+    let history = story.history();
+    assert_eq!(
+        history.steps[1].later()["spec"],
+        json!({ "replicas": 4, "paused": true })
+    );
+}
+
+#[test]
+fn lines_of_other_namespaces_and_a_half_written_last_line_do_not_count() {
+    let line = |namespace: &str| {
+        json!({ "stage": "ResponseComplete", "verb": "create", "user": { "username": "jane" }, "requestURI": "/x",
+            "objectRef": { "resource": "jobs", "namespace": namespace, "apiGroup": "batch", "name": "j" },
+            "responseStatus": { "code": 201 }, "responseObject": { "metadata": { "uid": "u", "resourceVersion": "5" } } })
+        .to_string()
+    };
+    let log = format!("{}\n{}\n{}", line("a"), line("b"), line("a"));
+    let count = |namespace| History::parse(log.as_bytes(), namespace).expect("valid").steps.len();
+    assert_eq!((count(Some("a")), count(None)), (1, 2));
+    assert!(History::parse("nonsense\n".as_bytes(), None).is_err());
+}
+
+#[test]
+fn a_report_names_the_invariant_the_objects_and_the_last_writes() {
+    let mut turn = Turn::begin("FullyAutomated");
+    turn.story
+        .patch(By::User, &Kind::Run, "eta-1", |o| o["spec"]["note"] = json!("by hand"));
+    turn.story.patch(By::Operator, &Kind::Run, "eta-1", |o| {
+        o["spec"]["desiredState"] = json!("Cancel");
+    });
+    turn.story
+        .create(By::Operator, &Kind::Other("secrets".to_owned()), "x", json!({}));
+    let history = turn.story.history();
+    insta::assert_snapshot!(render(&history, &check(&history)));
+}

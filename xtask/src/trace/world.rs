@@ -1,0 +1,166 @@
+//! All objects as they were at one moment of the history.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::json::uid;
+
+/// Kinds that invariants speak of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// FlywheelPipeline.
+    Pipeline,
+    /// FlywheelRun.
+    Run,
+    /// ModelVersion.
+    Version,
+    /// Rollout.
+    Rollout,
+    /// BiasPolicy.
+    Policy,
+    /// Approval.
+    Approval,
+    /// Job.
+    Job,
+    /// Deployment.
+    Deployment,
+    /// ControllerRevision.
+    Revision,
+    /// Anything else: `resource` or `resource.group`.
+    Other(String),
+}
+
+/// Every kind with its group and the plural by which requests name it.
+const KINDS: [(Kind, &str, &str); 9] = [
+    (Kind::Pipeline, "flywheel.dev", "flywheelpipelines"),
+    (Kind::Run, "flywheel.dev", "flywheelruns"),
+    (Kind::Version, "flywheel.dev", "modelversions"),
+    (Kind::Rollout, "flywheel.dev", "rollouts"),
+    (Kind::Policy, "flywheel.dev", "biaspolicies"),
+    (Kind::Approval, "flywheel.dev", "approvals"),
+    (Kind::Job, "batch", "jobs"),
+    (Kind::Deployment, "apps", "deployments"),
+    (Kind::Revision, "apps", "controllerrevisions"),
+];
+
+impl Kind {
+    /// The kind of a resource.
+    #[must_use]
+    pub fn of(group: &str, resource: &str) -> Self {
+        let known = KINDS.into_iter().find(|(_, g, r)| *g == group && *r == resource);
+        known.map_or_else(
+            || {
+                let dot = if group.is_empty() { "" } else { "." };
+                Self::Other(format!("{resource}{dot}{group}"))
+            },
+            |(kind, ..)| kind,
+        )
+    }
+
+    /// Group and plural, as rules of a role name them.
+    #[must_use]
+    pub fn resource(&self) -> (&str, &str) {
+        if let Self::Other(name) = self {
+            return name
+                .split_once('.')
+                .map_or(("", name), |(resource, group)| (group, resource));
+        }
+        let known = KINDS.iter().find(|(kind, ..)| kind == self);
+        known.map_or(("", ""), |(_, group, resource)| (*group, *resource))
+    }
+}
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace; empty for what belongs to the whole cluster.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.resource().1, self.name)?;
+        if self.namespace.is_empty() {
+            return Ok(());
+        }
+        write!(f, " in {}", self.namespace)
+    }
+}
+
+/// An object by its UID: also one that is gone.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Which object.
+    pub key: Key,
+    /// Its last version.
+    pub object: Arc<Value>,
+}
+
+/// All objects as they were at one moment of the history.
+#[derive(Debug, Default)]
+pub struct World {
+    live: BTreeMap<Key, Arc<Value>>,
+    known: HashMap<String, Known>,
+}
+
+impl World {
+    /// The object of that key, if it exists.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<&Arc<Value>> {
+        self.live.get(key)
+    }
+
+    /// The object of that kind, namespace and name, if it exists.
+    #[must_use]
+    pub fn named(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Arc<Value>> {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        self.live.get(&Key { kind, namespace, name })
+    }
+
+    /// The object with that UID, also if it is gone by now.
+    #[must_use]
+    pub fn known(&self, uid: &str) -> Option<&Known> {
+        self.known.get(uid)
+    }
+
+    /// The object of that kind with that UID, if it exists.
+    #[must_use]
+    pub fn by_uid(&self, kind: &Kind, uid: &str) -> Option<&Arc<Value>> {
+        let known = self.known.get(uid).filter(|k| k.key.kind == *kind)?;
+        self.live.get(&known.key).filter(|o| super::json::uid(o) == uid)
+    }
+
+    /// All objects of a kind that exist in a namespace.
+    pub fn all(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        let from = Key {
+            kind,
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        let (kind, namespace) = (from.kind.clone(), from.namespace.clone());
+        self.live
+            .range(from..)
+            .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
+    }
+
+    /// Sets what an object is after a write, or that it is gone.
+    pub(super) fn set(&mut self, key: &Key, object: Option<Arc<Value>>) {
+        let Some(object) = object else {
+            self.live.remove(key);
+            return;
+        };
+        let known = Known {
+            key: key.clone(),
+            object: object.clone(),
+        };
+        self.known.insert(uid(&object).to_owned(), known);
+        self.live.insert(key.clone(), object);
+    }
+}
