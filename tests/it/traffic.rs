@@ -3,14 +3,17 @@
 //! Each request has a connection of its own, so that the Service chooses a pod for each of them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use http::Request;
 use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 
 use crate::world::PATIENCE;
 
@@ -38,8 +41,6 @@ const GENTLE: (usize, Duration) = (1, Duration::from_millis(200));
 const LONGEST: Duration = Duration::from_secs(15);
 const MOST_SECONDS: u64 = 600;
 
-type Web = Client<HttpConnector, Empty<&'static [u8]>>;
-
 impl Traffic {
     /// Waits for the first good answer and goes on from there.
     pub async fn start(url: &str) -> Self {
@@ -52,18 +53,15 @@ impl Traffic {
     }
 
     async fn of((count, pause): (usize, Duration), url: &str) -> Self {
-        let web: Web = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build_http();
         let end = Instant::now() + Duration::from_secs(400);
-        while let Err(why) = ask(&web, url).await {
+        while let Err(why) = ask(url).await {
             assert!(Instant::now() < end, "{url} does not answer: {why}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let tally = Arc::new(Mutex::new(Tally::default()));
         let mut users = JoinSet::new();
         for _ in 0..count {
-            users.spawn(user(web.clone(), url.to_owned(), pause, tally.clone()));
+            users.spawn(user(url.to_owned(), pause, tally.clone()));
         }
         let url = url.to_owned();
         Self { tally, users, url }
@@ -113,10 +111,10 @@ impl Traffic {
     }
 }
 
-async fn user(web: Web, url: String, pause: Duration, tally: Arc<Mutex<Tally>>) {
+async fn user(url: String, pause: Duration, tally: Arc<Mutex<Tally>>) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(MOST_SECONDS) {
-        let answer = ask(&web, &url).await;
+        let answer = ask(&url).await;
         {
             let mut tally = tally.lock().expect("no user panics");
             tally.requests += 1;
@@ -129,31 +127,39 @@ async fn user(web: Web, url: String, pause: Duration, tally: Arc<Mutex<Tally>>) 
     }
 }
 
-/// The model that answers, or what went wrong.
-async fn ask(web: &Web, url: &str) -> Result<String, String> {
-    let asked = async {
-        let answer =
-            web.get(url.parse().expect("a URL"))
-                .await
-                .map_err(|error| match std::error::Error::source(&error) {
-                    Some(source) => format!("{error}: {source}"),
-                    None => error.to_string(),
-                })?;
-        let status = answer.status();
-        let body = answer
-            .into_body()
-            .collect()
-            .await
-            .map_err(|e| e.to_string())?
-            .to_bytes();
-        let model = String::from_utf8_lossy(&body).into_owned();
-        if status.is_success() {
-            Ok(model)
-        } else {
-            Err(format!("{status} from {model}"))
-        }
-    };
-    tokio::time::timeout(LONGEST, asked)
+/// The model that answers, or what went wrong, and on which connection.
+async fn ask(url: &str) -> Result<String, String> {
+    let end = tokio::time::Instant::now() + LONGEST;
+    let uri: http::Uri = url.parse().expect("a URL");
+    let host = uri.host().expect("an address");
+    let to = SocketAddr::new(host.parse().expect("an address"), uri.port_u16().unwrap_or(80));
+    let late = |what: &str| format!("no {what} within {} s", LONGEST.as_secs());
+
+    let stream = timeout_at(end, TcpStream::connect(to))
         .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", LONGEST.as_secs())))
+        .map_err(|_| late("connection"))?
+        .map_err(|error| format!("no connection: {error}"))?;
+    let from = stream.local_addr().map_err(|error| error.to_string())?;
+    let asked = async {
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+        let answered = async move {
+            let ask = Request::get("/").header(http::header::HOST, host);
+            let answer = sender
+                .send_request(ask.body(Empty::<&[u8]>::new()).expect("a request"))
+                .await?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            drop(sender);
+            Ok::<_, hyper::Error>((status, String::from_utf8_lossy(&body).into_owned()))
+        };
+        // The connection lives as long as its one request.
+        let (answer, _) = tokio::join!(answered, connection);
+        answer
+    };
+    match timeout_at(end, asked).await {
+        Ok(Ok((status, model))) if status.is_success() => Ok(model),
+        Ok(Ok((status, model))) => Err(format!("{status} from {model}")),
+        Ok(Err(error)) => Err(format!("from {from}: {error}")),
+        Err(_) => Err(format!("from {from}: {}", late("answer"))),
+    }
 }

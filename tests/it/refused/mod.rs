@@ -103,13 +103,13 @@ fn all() -> Vec<(&'static str, usize)> {
 }
 
 #[test]
-fn at_least_eighty_wrong_specs_are_known() {
+fn at_least_a_hundred_and_fifty_wrong_specs_are_known() {
     let table = all();
     let sum: usize = table.iter().map(|(_, count)| count).sum();
     for (kind, count) in table {
         println!("{count:4} {kind}");
     }
-    assert!(sum >= 80, "{sum}");
+    assert!(sum >= 150, "{sum}");
 }
 
 #[test]
