@@ -145,7 +145,7 @@ async fn ask(url: &str) -> Result<String, String> {
         let answered = async move {
             let ask = Request::get("/").header(http::header::HOST, host);
             let answer = sender
-                .send_request(ask.body(Empty::<&[u8]>::new()).expect("a request"))
+                .send_request(ask.body(Empty::<hyper::body::Bytes>::new()).expect("a request"))
                 .await?;
             let status = answer.status();
             let body = answer.into_body().collect().await?.to_bytes();

@@ -94,37 +94,10 @@ pub fn kubeconfig(cluster: &Cluster) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The writes that the API server refused the operator: it has rights for all that it does, or the chart is wrong.
-///
-/// # Errors
-/// If the audit log cannot be read.
-pub fn refused(cluster: &Cluster) -> Result<Vec<String>> {
-    let log = std::fs::read_to_string(&cluster.audit_log)
-        .with_context(|| format!("cannot read {}", cluster.audit_log.display()))?;
-    let operator = format!("system:serviceaccount:{NAMESPACE}:{RELEASE}");
-    let events = log.lines().filter(|line| line.contains(&operator));
-    let mut found: Vec<String> = events.filter_map(|line| refusal(line, &operator)).collect();
-    found.sort();
-    found.dedup();
-    Ok(found)
-}
-
-/// What a line of the audit log says was refused to this user, if it says that.
-fn refusal(line: &str, user: &str) -> Option<String> {
-    let event: Value = serde_json::from_str(line).ok()?;
-    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let refused = event.pointer("/responseStatus/code").and_then(Value::as_i64) == Some(403);
-    // In a namespace that ends nothing can be made, whoever asks.
-    let ending = text("/responseStatus/message").contains("because it is being terminated");
-    (refused && !ending && text("/user/username") == user).then(|| {
-        format!(
-            "{} {}/{}: {}",
-            text("/verb"),
-            text("/objectRef/resource"),
-            text("/objectRef/subresource"),
-            text("/responseStatus/message")
-        )
-    })
+/// The user that the operator is to the API server.
+#[must_use]
+pub fn operator() -> String {
+    format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")
 }
 
 /// What the chart gives for these arguments of `helm template`.
@@ -141,24 +114,4 @@ pub fn render(args: &[&str]) -> Result<String> {
 #[must_use]
 pub fn file(name: &str) -> PathBuf {
     cache::workspace().join(Path::new(CHART).join(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::refusal;
-
-    #[test]
-    fn only_what_was_refused_to_the_operator_counts() {
-        let line = |user: &str, code: u32| {
-            format!(
-                r#"{{"verb":"patch","user":{{"username":"{user}"}},"objectRef":{{"resource":"jobs","subresource":"status"}},"responseStatus":{{"code":{code},"message":"no"}}}}"#
-            )
-        };
-        assert_eq!(
-            refusal(&line("me", 403), "me").as_deref(),
-            Some("patch jobs/status: no")
-        );
-        assert_eq!(refusal(&line("me", 200), "me"), None);
-        assert_eq!(refusal(&line("you", 403), "me"), None);
-    }
 }

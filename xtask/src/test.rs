@@ -2,6 +2,7 @@
 
 mod count;
 mod operator;
+mod rights;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 
 use self::count::{Call, Count};
 use self::operator::Operator;
+use self::rights::Rights;
 use crate::cluster::{self, Cluster, Options, Profile};
 use crate::existing::Existing;
 use crate::tools::{self, Tool};
@@ -129,13 +131,16 @@ fn build() -> Result<PathBuf> {
 fn on_clusters(args: &Args, count: &mut Count) -> Result<()> {
     let built = build()?;
     let (only, filter) = (args.profile, args.filter.as_deref());
-    let mut passed = Ok(());
+    let (mut passed, mut rights) = (Ok(()), Rights::default());
     let elsewhere = names_only(filter, "node_") || names_only(filter, "helm_");
     if only.is_none_or(|only| only == Profile::Api) && !elsewhere {
-        passed = on_api_server(args, &built, count);
+        passed = on_api_server(args, &built, count, &mut rights);
     }
     if only.is_none_or(|only| only == Profile::Full) && !names_only(filter, "cluster_") {
-        passed = passed.and(on_node(args, &built, count));
+        passed = passed.and(on_node(args, &built, count, &mut rights));
+    }
+    if only.is_none() && filter.is_none() {
+        count.one(rights.judge());
     }
     passed
 }
@@ -149,7 +154,7 @@ fn up(args: &Args, profile: Profile, suffix: &str) -> Result<Cluster> {
 }
 
 /// Tests that need objects, but no pods: the operator is a process, with the rights of the chart and no others.
-fn on_api_server(args: &Args, built: &Path, count: &mut Count) -> Result<()> {
+fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Rights) -> Result<()> {
     let cluster = up(args, Profile::Api, "api")?;
     let begun = Timestamp::now();
     chart::install(&cluster, None, &["config.artifacts.uri=s3://models/"])?;
@@ -162,12 +167,12 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count) -> Result<()> {
     ]);
     let outcome = tests(count, args.filter.as_deref(), "cluster_", &env);
     drop(operator);
-    count.one(rights(&cluster));
+    count.one(rights.read(&cluster));
     finish(args, &cluster, begun, count).and(outcome)
 }
 
 /// Tests that need pods: the operator runs in the cluster, as users install it.
-fn on_node(args: &Args, built: &Path, count: &mut Count) -> Result<()> {
+fn on_node(args: &Args, built: &Path, count: &mut Count, rights: &mut Rights) -> Result<()> {
     let cluster = up(args, Profile::Full, "full")?;
     let begun = Timestamp::now();
     let load = |program: &Path, name| {
@@ -183,7 +188,6 @@ fn on_node(args: &Args, built: &Path, count: &mut Count) -> Result<()> {
     let mut outcome = Ok(());
     if !names_only(filter, "helm_") {
         outcome = tests(count, filter, "node_", &env);
-        count.one(rights(&cluster));
     }
     if !names_only(filter, "node_") {
         // These change and remove the operator: after all others, one by one.
@@ -191,6 +195,7 @@ fn on_node(args: &Args, built: &Path, count: &mut Count) -> Result<()> {
         env.push(("RUST_TEST_THREADS", "1".to_owned()));
         outcome = outcome.and(tests(count, filter, "helm_", &env));
     }
+    count.one(rights.read(&cluster));
     finish(args, &cluster, begun, count).and(outcome)
 }
 
@@ -227,15 +232,6 @@ fn node_environment(cluster: &Cluster, built: &Path, probe: String) -> Result<Ve
         ("RUST_TEST_THREADS", NODE_THREADS.to_string()),
     ]);
     Ok(env)
-}
-
-/// Whether the chart's roles let the operator do all that it tried.
-fn rights(cluster: &Cluster) -> Result<String> {
-    let refused = chart::refused(cluster)?;
-    if !refused.is_empty() {
-        bail!("{}: refused to the operator:\n{}", cluster.name, refused.join("\n"));
-    }
-    Ok(format!("{}: the operator was refused nothing", cluster.name))
 }
 
 /// Runs the tests of one kind.

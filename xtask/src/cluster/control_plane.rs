@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::identities::Identities;
 use super::network::Network;
 use super::processes::Place;
-use crate::cache;
 use crate::tools::{self, Tool};
+use crate::{cache, chart};
 
 /// What the control plane is started with.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ impl ControlPlane<'_> {
     pub fn start_api_server(&self) -> Result<()> {
         let reads = if self.audit_reads { "Metadata" } else { "None" };
         let policy = self.place.state.join("audit-policy.yaml");
-        cache::write(&policy, include_str!("audit-policy.yaml").replace("READS", reads))?;
+        let rules = include_str!("audit-policy.yaml").replace("READS", reads);
+        cache::write(&policy, rules.replace("OPERATOR", &chart::operator()))?;
         let mut flags = self.serving();
         flags.extend(self.authentication());
         flags.extend([
