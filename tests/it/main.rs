@@ -16,6 +16,8 @@ mod deletions_late;
 mod deliveries;
 mod examples;
 mod fast;
+mod faults;
+
 mod helm;
 mod kubectl;
 mod operator;

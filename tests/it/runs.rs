@@ -4,7 +4,7 @@ mod failures;
 mod leaving;
 mod levels;
 mod order;
-mod turn;
+pub mod turn;
 mod whole;
 
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun};

@@ -22,6 +22,8 @@ use crate::{cache, chart, check, demo, image, packages, quickship, shell};
 
 /// Tests without a node wait for the API server most of the time, so more of them run at once than there are cores.
 const API_THREADS: u32 = 24;
+/// Each of these has several operators at once.
+const FAULT_THREADS: u32 = 2;
 /// Tests on a node wait for pods most of the time.
 const NODE_THREADS: u32 = 8;
 
@@ -108,9 +110,9 @@ fn conclude(count: &Count) -> Result<()> {
     Ok(())
 }
 
-/// Kinds of tests on clusters, by the beginning of their names: on an API server, on a node, and those that change and
-/// remove the operator.
-const KINDS: [&str; 3] = ["cluster_", "node_", "helm_"];
+/// Kinds of tests on clusters, by the beginning of their names: on an API server, there with operators of their own
+/// whose writes go wrong, on a node, and those that change and remove the operator.
+const KINDS: [&str; 4] = ["cluster_", "fault_", "node_", "helm_"];
 
 /// Whether only tests of that kind can match.
 fn names_only(filter: Option<&str>, kind: &str) -> bool {
@@ -136,7 +138,8 @@ fn on_clusters(args: &Args, count: &mut Count) -> Result<()> {
     if only.is_none_or(|only| only == Profile::Api) && !elsewhere {
         passed = on_api_server(args, &built, count, &mut rights);
     }
-    if only.is_none_or(|only| only == Profile::Full) && !names_only(filter, "cluster_") {
+    let here = names_only(filter, "cluster_") || names_only(filter, "fault_");
+    if only.is_none_or(|only| only == Profile::Full) && !here {
         passed = passed.and(on_node(args, &built, count, &mut rights));
     }
     if only.is_none() && filter.is_none() {
@@ -165,8 +168,23 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
         ("FLYWHEEL_TEST_API_AUDIT_LOG", cluster.audit_log.display().to_string()),
         ("RUST_TEST_THREADS", API_THREADS.to_string()),
     ]);
-    let outcome = tests(count, args.filter.as_deref(), "cluster_", &env);
+    let filter = args.filter.as_deref();
+    let mut outcome = Ok(());
+    if !names_only(filter, "fault_") {
+        outcome = tests(count, filter, "cluster_", &env);
+    }
     drop(operator);
+    if !names_only(filter, "cluster_") {
+        let program = built.join("flywheel-operator").display().to_string();
+        let kubeconfig = chart::kubeconfig(&cluster)?.display().to_string();
+        env.extend([
+            ("FLYWHEEL_TEST_OPERATOR_PROGRAM", program),
+            ("FLYWHEEL_TEST_OPERATOR_KUBECONFIG", kubeconfig),
+            ("RUST_TEST_THREADS", FAULT_THREADS.to_string()),
+        ]);
+        env.extend(args.long.then(|| ("FLYWHEEL_TEST_LONG", "1".to_owned())));
+        outcome = outcome.and(tests(count, filter, "fault_", &env));
+    }
     count.one(rights.read(&cluster));
     finish(args, &cluster, begun, count).and(outcome)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::audit::{self, Request};
-use super::json::{list, text, uid};
+use super::json::{changes, list, text, uid};
 use super::world::{Key, World};
 
 /// One write, or a refused try.
@@ -163,6 +163,8 @@ struct Fold {
     gone: HashMap<String, Arc<Value>>,
     /// UIDs of what was deleted with its collection.
     collected: HashSet<String>,
+    /// Writes whose outcome nobody was told: their client went away, or the answer came too late.
+    lost: HashMap<Key, Request>,
 }
 
 impl Fold {
@@ -181,7 +183,40 @@ impl Fold {
             true => self.after(request),
             false => self.world.get(&key).cloned(),
         };
-        vec![self.step(revision, request, key, after)]
+        if request.code >= 500 {
+            self.lost.insert(key.clone(), request.clone());
+            return vec![self.step(revision, request, key, after)];
+        }
+        let lost = self.lost.remove(&key);
+        let late = lost.and_then(|lost| self.late(revision, lost, request, after.as_deref()));
+        late.into_iter()
+            .chain([self.step(revision, request, key, after)])
+            .collect()
+    }
+
+    /// A write without known outcome was made after all, if the next write on its object answers with more than it can
+    /// have changed itself: the API server keeps writes of a status and of the rest apart.
+    fn late(&mut self, revision: u64, lost: Request, next: &Request, after: Option<&Value>) -> Option<Step> {
+        let before = self.world.get(&next.key)?.clone();
+        let (of_status, was_status) = (next.subresource == "status", lost.subresource == "status");
+        if of_status == was_status {
+            return None;
+        }
+        let (mut between, status) = if of_status {
+            (after?.clone(), before.get("status"))
+        } else {
+            ((*before).clone(), after?.get("status"))
+        };
+        let fields = between.as_object_mut()?;
+        match status {
+            Some(status) => drop(fields.insert("status".to_owned(), status.clone())),
+            None => drop(fields.remove("status")),
+        }
+        if changes(Some(&before), Some(&between)).is_empty() {
+            return None;
+        }
+        let made = Request { code: 200, ..lost };
+        Some(self.step(revision, &made, next.key.clone(), Some(Arc::new(between))))
     }
 
     fn step(&mut self, revision: u64, request: &Request, key: Key, after: Option<Arc<Value>>) -> Step {

@@ -159,3 +159,25 @@ fn a_report_names_the_invariant_the_objects_and_the_last_writes() {
     let history = turn.story.history();
     insta::assert_snapshot!(render(&history, &check(&history)));
 }
+
+#[test]
+fn a_write_whose_answer_was_lost_is_not_taken_for_the_next_one() {
+    let mut turn = Turn::held();
+    turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
+        o["metadata"]["annotations"] = json!({ "flywheel.dev/begun": "{}" });
+    });
+    let lost = turn.story.requests.last_mut().expect("a request");
+    lost.code = 504;
+    lost.answer = json!({ "kind": "Status" });
+    turn.story.status(By::Operator, &Kind::Rollout, "eta-1", |o| {
+        o["status"]["conditions"] = json!([]);
+    });
+    assert_eq!(super::broken(&turn.story), Vec::<&str>::new());
+    let history = turn.story.history();
+    let [.., _, made, status] = history.steps.as_slice() else {
+        panic!("three steps of the last two requests");
+    };
+    assert_eq!((made.verb.as_str(), made.subresource.as_str()), ("patch", ""));
+    assert_eq!(made.later(), status.earlier());
+    assert_eq!(status.earlier()["status"], made.earlier()["status"]);
+}

@@ -1,0 +1,170 @@
+//! Writes that go wrong: whatever happens to the k-th write of the operator, the end is the one without faults.
+//!
+//! Two histories without faults teach what their ends share. Then each write of each story is hit once by each fault;
+//! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run,
+//! with the variable `FLYWHEEL_TEST_LONG` all of them.
+
+mod picture;
+mod process;
+mod proxy;
+mod story;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt, stream};
+
+use self::picture::Picture;
+use self::proxy::{Fault, Proxy};
+use self::story::{STORIES, Story};
+use crate::fast::fast;
+
+/// Histories at once.
+const AT_ONCE: usize = 6;
+/// Without the long variant one plan in so many is run.
+const SAMPLE: usize = 11;
+/// An operator that has nothing to do writes nothing for so long.
+const REST: Duration = Duration::from_secs(3);
+
+const KILLS: [Fault; 3] = [Fault::KilledBefore, Fault::KilledDuring, Fault::KilledAfter];
+const ANSWERS: [Fault; 8] = [
+    Fault::Lost,
+    Fault::AppliedButLate,
+    Fault::Refused(409),
+    Fault::Refused(410),
+    Fault::Refused(429),
+    Fault::Refused(500),
+    Fault::Refused(503),
+    Fault::Refused(504),
+];
+
+/// How a history ended.
+struct End {
+    picture: Picture,
+    made: Vec<String>,
+    writes: usize,
+    committed: usize,
+}
+
+async fn history(story: Story, name: String, plan: Vec<(usize, Fault)>) -> End {
+    let fast = fast(&name).await;
+    let proxy = Proxy::start(&fast.namespace, plan).await;
+    let ended = story.tell(fast).await;
+    let mut before = proxy.writes();
+    loop {
+        tokio::time::sleep(REST).await;
+        let now = proxy.writes();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    let end = End {
+        picture: Picture::take(&ended).await,
+        made: proxy
+            .made()
+            .iter()
+            .map(|line| line.replace(&ended.namespace, "NS"))
+            .map(|line| masked(&line))
+            .collect(),
+        writes: before,
+        committed: proxy.committed(),
+    };
+    ended.finish().await;
+    end
+}
+
+/// A line of what was made, without the hashes of UIDs in which the names of Jobs and snapshots end.
+fn masked(line: &str) -> String {
+    let hashed = line.contains("/jobs") || line.contains("/controllerrevisions");
+    match line.trim_end().rsplit_once('-').filter(|_| hashed) {
+        Some((before, _)) => before.to_owned(),
+        None => line.trim_end().to_owned(),
+    }
+}
+
+fn long() -> bool {
+    std::env::var_os("FLYWHEEL_TEST_LONG").is_some()
+}
+
+/// Every fault at every write, or a sample of them that differs from story to story.
+fn plans(story: Story, writes: usize, faults: &[Fault]) -> Vec<(usize, Fault)> {
+    let all = (1..=writes).flat_map(|at| faults.iter().map(move |fault| (at, *fault)));
+    let offset = STORIES.iter().position(|s| *s == story).unwrap_or_default() * 5;
+    let chosen = |n: &usize| long() || (n + offset).is_multiple_of(SAMPLE);
+    all.enumerate()
+        .filter(|(n, _)| chosen(n))
+        .map(|(_, plan)| plan)
+        .collect()
+}
+
+async fn survives(story: Story, faults: &[Fault]) {
+    let name = |what: &str| format!("fault-{story:?}-{what}").to_lowercase();
+    let word = format!("{:?}", faults.first()).replace(|c: char| !c.is_alphanumeric(), "");
+    let one = history(story, name(&format!("{word}-a")), Vec::new());
+    let two = history(story, name(&format!("{word}-b")), Vec::new());
+    let (one, two) = tokio::join!(one, two);
+    assert_eq!(one.made, two.made, "two histories without faults make the same");
+    let expected = one.picture.shared(&two.picture);
+    let writes = one.writes.min(two.writes);
+    assert!(writes > 5, "{story:?} takes {writes} writes");
+
+    let plans = plans(story, writes, faults);
+    let count = plans.len();
+    let run = plans.into_iter().map(|(at, fault)| {
+        let name = name(&format!(
+            "{word}-{at}-{}",
+            faults.iter().position(|f| *f == fault).unwrap_or_default()
+        ));
+        async move {
+            let told = AssertUnwindSafe(history(story, name, vec![(at, fault)])).catch_unwind();
+            (at, fault, told.await)
+        }
+    });
+    let mut ends = stream::iter(run).buffer_unordered(AT_ONCE);
+    let (mut problems, mut committed) = (Vec::new(), 0);
+    while let Some((at, fault, end)) = ends.next().await {
+        let Ok(end) = end else {
+            problems.push(format!("{fault:?} at write {at}: another end, see above"));
+            continue;
+        };
+        committed += end.committed;
+        if let Some(difference) = expected.differs(&end.picture) {
+            problems.push(format!("{fault:?} at write {at}: {difference}"));
+        }
+        if end.made != one.made {
+            problems.push(format!(
+                "{fault:?} at write {at}: made {:#?} instead of {:#?}",
+                end.made, one.made
+            ));
+        }
+    }
+    println!("{story:?}: {writes} writes, {count} plans, {committed} faults committed");
+    assert!(problems.is_empty(), "{story:?}:\n{}", problems.join("\n"));
+    assert!(
+        committed * 10 >= count * 9,
+        "only {committed} of {count} faults were committed"
+    );
+}
+
+macro_rules! stories {
+    ($($name:ident: $story:ident, $faults:ident;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                survives(Story::$story, &$faults).await;
+            }
+        )*
+    };
+}
+
+stories! {
+    fault_killed_at_each_write_a_version_is_promoted_all_the_same: Promoted, KILLS;
+    fault_killed_at_each_write_a_version_that_misses_its_gate_is_rejected_all_the_same: Rejected, KILLS;
+    fault_killed_at_each_write_a_failing_version_is_rolled_back_all_the_same: RolledBack, KILLS;
+    fault_killed_at_each_write_a_deleted_pipeline_leaves_what_serves_all_the_same: Deleted, KILLS;
+    fault_bad_answers_at_each_write_leave_a_promotion_as_it_is: Promoted, ANSWERS;
+    fault_bad_answers_at_each_write_leave_a_rejection_as_it_is: Rejected, ANSWERS;
+    fault_bad_answers_at_each_write_leave_a_rollback_as_it_is: RolledBack, ANSWERS;
+    fault_bad_answers_at_each_write_leave_a_deletion_as_it_is: Deleted, ANSWERS;
+}

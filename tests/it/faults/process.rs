@@ -1,0 +1,84 @@
+//! An operator of a test's own, as a process that can be killed.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+
+use super::proxy::url;
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
+}
+
+/// The kubeconfig with the rights of the installed operator.
+fn kubeconfig() -> PathBuf {
+    PathBuf::from(variable("FLYWHEEL_TEST_OPERATOR_KUBECONFIG"))
+}
+
+/// How the API server is reached without a proxy.
+pub async fn config() -> Config {
+    let file = Kubeconfig::read_from(kubeconfig()).expect("the operator's kubeconfig");
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .expect("the kubeconfig is whole")
+}
+
+/// An operator; it dies without warning when it is dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// An operator for this namespace alone, which finds the API server at that address.
+    pub fn start(namespace: &str, api: SocketAddr) -> Self {
+        let folder = std::env::temp_dir().join("flywheel-test");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let own = folder.join(format!("{namespace}.kubeconfig"));
+        std::fs::write(&own, proxied(api).to_string()).expect("a kubeconfig");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join(format!("{namespace}.log")))
+            .expect("a log");
+        let mut command = Command::new(variable("FLYWHEEL_TEST_OPERATOR_PROGRAM"));
+        // With this mark `cargo xtask cluster down` finds it, should the test itself be killed.
+        let state = kubeconfig().parent().map(Path::to_owned).expect("a cluster's folder");
+        xtask::cluster::mark(&mut command, &state, "operator");
+        let child = command
+            .args([
+                "--namespace",
+                "flywheel-system",
+                "--leader-elect=false",
+                "--watch-namespaces",
+                namespace,
+            ])
+            .args(["--log-format", "text", "--listen", "127.0.0.1:0"])
+            .env("KUBECONFIG", own)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the operator starts");
+        Self(child)
+    }
+}
+
+/// The operator's kubeconfig, by way of the proxy.
+fn proxied(api: SocketAddr) -> Value {
+    let text = std::fs::read_to_string(kubeconfig()).expect("the operator's kubeconfig");
+    let mut config: Value = serde_saphyr::from_str(&text).expect("the kubeconfig is YAML");
+    for cluster in config["clusters"].as_array_mut().into_iter().flatten() {
+        cluster["cluster"] = json!({ "server": url(api) });
+    }
+    config
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
