@@ -23,6 +23,7 @@ mod kubectl;
 mod operator;
 mod permissions;
 mod plugin;
+mod plugin_verify;
 mod refused;
 mod rollout;
 mod runs;

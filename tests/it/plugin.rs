@@ -14,14 +14,14 @@ use crate::world::{World, api, condition, pipeline};
 const SHA: &str = "sha256:4d5f0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab";
 
 /// What the plugin answered.
-struct Answer {
-    code: i32,
-    out: String,
-    error: String,
+pub struct Answer {
+    pub code: i32,
+    pub out: String,
+    pub error: String,
 }
 
 /// `kubectl flywheel` with these words, in the namespace of the world, as that person.
-fn plugin(world: &World, person: &str, words: &str) -> Answer {
+pub fn plugin(world: &World, person: &str, words: &str) -> Answer {
     let program =
         std::env::var("FLYWHEEL_TEST_PLUGIN").expect("FLYWHEEL_TEST_PLUGIN is not set: run `cargo xtask test`");
     let kubeconfig = std::env::var("FLYWHEEL_TEST_API_KUBECONFIG")
@@ -44,13 +44,13 @@ fn plugin(world: &World, person: &str, words: &str) -> Answer {
 
 impl Answer {
     /// The output of what was done.
-    fn done(self) -> String {
+    pub fn done(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.error);
         self.out
     }
 
     /// The sentence of what was refused.
-    fn refused(self) -> String {
+    pub fn refused(self) -> String {
         assert_eq!(self.code, 1, "{}{}", self.out, self.error);
         assert!(self.error.starts_with("error: "), "{}", self.error);
         self.error

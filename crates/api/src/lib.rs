@@ -10,6 +10,7 @@ pub mod condition;
 pub mod flywheel_pipeline;
 pub mod flywheel_run;
 pub mod gate;
+pub mod lineage;
 pub mod model_version;
 pub mod names;
 pub mod reference;

@@ -5,7 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::reference::{ApprovalRecord, AutomationLevel, BiasVerdict, GateVerdict, NameRef, Parameter, UidRef};
+use crate::lineage::{Lineage, VersionRef};
+use crate::reference::{ApprovalRecord, AutomationLevel, BiasVerdict, GateVerdict, Parameter, UidRef};
 use crate::schema::{Digest, Uri, pattern};
 use crate::stage::StageType;
 use crate::stage_contract::{Attestations, Window};
@@ -52,7 +53,7 @@ pub struct ModelVersionSpec {
     pub artifact: ModelArtifact,
     /// Version that was live when this one was made, and that it was compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<NameRef>,
+    pub parent: Option<VersionRef>,
     /// Where the version comes from; absent for an imported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
@@ -175,6 +176,9 @@ pub enum VersionState {
 /// What is known of a version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "!has(oldSelf.lineage) || has(self.lineage) || self.observedGeneration < 1", "message": "lineage cannot be removed from a status: keep it, or let the whole status be made anew" },
+]))]
 pub struct ModelVersionStatus {
     /// Generation of the spec that this status is about.
     pub observed_generation: i64,
@@ -200,6 +204,9 @@ pub struct ModelVersionStatus {
     /// Versions that name this one as parent: the last 32.
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub children: Vec<String>,
+    /// What happened to the version, as a chain that only grows; `kubectl flywheel lineage verify` checks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
     /// What is so right now.
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,

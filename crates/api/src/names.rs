@@ -54,6 +54,9 @@ pub const ANNOTATION_ADOPT: &str = "flywheel.dev/adopt";
 /// Annotation on a FlywheelRun or Rollout that has begun: when. Should its status be lost, it does not begin again.
 pub const ANNOTATION_BEGUN: &str = "flywheel.dev/begun";
 
+/// Annotation on a ModelVersion: digest of the first entry of its lineage. Should its status be lost, its lineage says so.
+pub const ANNOTATION_LINEAGE: &str = "flywheel.dev/lineage";
+
 /// Finalizer of a Rollout: traffic goes back and the candidate goes away before the object does.
 pub const FINALIZER_ROLLOUT: &str = "flywheel.dev/traffic";
 /// Finalizer of a ModelVersion: it cannot vanish while it is live or a rollback target.

@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::lineage::VersionRef;
 use crate::reference::{Direction, NameRef, UidRef};
 pub use crate::rollout_status::{CheckStatus, RolloutPhase, RolloutStatus, Side, StepStatus, Weights};
 use crate::schema::{Decimal, Duration, choice, pattern};
@@ -49,7 +50,7 @@ use crate::schema::{Decimal, Duration, choice, pattern};
 ]))]
 pub struct RolloutSpec {
     /// ModelVersion to deliver. Immutable.
-    pub model_version_ref: NameRef,
+    pub model_version_ref: VersionRef,
     /// Target, binding, steps, checks: everything about how. Immutable.
     pub plan: RolloutPlan,
     /// Run that asked for this delivery; absent for a Rollout without pipeline. Immutable.

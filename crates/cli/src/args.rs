@@ -226,11 +226,48 @@ pub struct Adopt {
 
 /// Arguments of `lineage`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Lineage {
+    /// What to do instead of showing it.
+    #[command(subcommand)]
+    pub verb: Option<LineageVerb>,
     /// Kind and name: a modelversion (its name alone will do), run, rollout, pipeline, deployment, or `dataset sha256:…`.
     #[arg(value_name = "KIND NAME", num_args = 1..=2, required = true)]
     pub subject: Vec<String>,
     /// Form of the output.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What else can be done with lineage.
+#[derive(Debug, Subcommand)]
+pub enum LineageVerb {
+    /// Check that the lineage of versions was neither changed nor cut: the chain of entries in each status, what spec and
+    /// status say beside it, and the heads that Rollouts and later versions keep of it. Exit code 1 if something is found.
+    Verify(Verify),
+}
+
+/// Arguments of `lineage verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Names of ModelVersions; all that are read if absent.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Read a file instead of the cluster, such as `kubectl get modelversions,rollouts.flywheel.dev -o yaml` writes it; `-`
+    /// is the standard input. May be given several times.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// A file of the same form that was written earlier: its chains must be how those of now begin. May be given several
+    /// times.
+    #[arg(long, value_name = "FILE")]
+    pub earlier: Vec<PathBuf>,
+    /// Look at all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "files")]
+    pub all_namespaces: bool,
+    /// Fail on notices too, such as a chain that began anew because its status was lost.
+    #[arg(long)]
+    pub strict: bool,
+    /// Form of the output; `name` prints the versions in which something was found.
     #[command(flatten)]
     pub output: Output,
 }
@@ -307,6 +344,29 @@ mod tests {
         assert_eq!(parsed.connection.context.as_deref(), Some("jane"));
         assert_eq!(parsed.connection.as_user.as_deref(), Some("bob"));
         assert!(matches!(parsed.verb, Verb::Approve(Decide { subject, .. }) if subject == ["rollout", "eta-7"]));
+    }
+
+    #[test]
+    fn lineage_is_shown_or_verified() {
+        let parse = |words: &str| {
+            let all = ["kubectl-flywheel", "lineage"].into_iter().chain(words.split(' '));
+            Arguments::try_parse_from(all).map(|a| a.verb)
+        };
+        let verify = parse("verify eta-1 eta-2 -f a.yaml -f b.yaml -n ml").unwrap();
+        let Verb::Lineage(Lineage {
+            verb: Some(LineageVerb::Verify(verify)),
+            ..
+        }) = verify
+        else {
+            panic!("{verify:?}")
+        };
+        assert_eq!((verify.names.len(), verify.files.len()), (2, 2));
+        // A version that is called so is shown by its kind and name.
+        let shown = parse("modelversion verify").unwrap();
+        assert!(
+            matches!(shown, Verb::Lineage(Lineage { verb: None, subject, .. }) if subject == ["modelversion", "verify"])
+        );
+        assert_eq!(parse("-o yaml").unwrap_err().exit_code(), 2);
     }
 
     #[test]

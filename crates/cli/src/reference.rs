@@ -21,6 +21,7 @@ The plugin acts with your own credentials and asks for nothing more than the ver
 | --- | --- |
 | `get`, `explain`, `lineage`, `status` | `list` (with `-w` and `--wait` also `watch`) on `flywheelpipelines`, `flywheelruns`, `modelversions` and `rollouts` of `flywheel.dev`; what else you may list is shown too: `biaspolicies`, `approvals`, `deployments`, `pods` |
 | `approve`, `reject` | `get` on what waits, `create` and `list` on `approvals`; the chart's admission policy also asks for the verb `approve` on what is decided |
+| `lineage verify` | `list` on `modelversions` and `rollouts`; with `-f` nothing: it needs no cluster |
 | `run` | `get` on `flywheelpipelines`, `list` and `create` on `flywheelruns` |
 | `abort` | `get` and `patch` on `flywheelruns` or `rollouts` |
 | `rollback` | `get`, `list` and `patch` on `rollouts`; with `--to` also `create`, and `get` on `modelversions` and `deployments` |
@@ -49,29 +50,40 @@ pub fn markdown(root: &Command) -> String {
         .get_arguments()
         .filter(|a| a.is_global_set() || a.get_id() == "help");
     text.push_str(&table(global));
-    for verb in root
-        .get_subcommands()
-        .filter(|c| !c.is_hide_set() && c.get_name() != "help")
-    {
-        let usage = verb.clone().render_usage().to_string();
-        let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
-        text.push_str(&format!(
-            "\n## {}\n\n{}\n\n```\n{usage}\n```\n\n",
-            verb.get_name(),
-            about(verb)
-        ));
-        let own = verb
-            .get_arguments()
-            .filter(|a| !a.is_global_set() && !matches!(a.get_id().as_str(), "help" | "version"));
-        text.push_str(&table(own));
+    for verb in shown(&root) {
+        section(&mut text, verb, verb.get_name());
+        for inner in shown(verb) {
+            section(&mut text, inner, &format!("{} {}", verb.get_name(), inner.get_name()));
+        }
     }
     text
+}
+
+fn shown(command: &Command) -> impl Iterator<Item = &Command> {
+    command
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set() && c.get_name() != "help")
+}
+
+fn section(text: &mut String, verb: &Command, name: &str) {
+    let usage = verb.clone().render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
+    let usage: Vec<&str> = usage.lines().map(str::trim).collect();
+    let usage = usage.join("\n");
+    text.push_str(&format!("\n## {name}\n\n{}\n\n```\n{usage}\n```\n\n", about(verb)));
+    let own = verb
+        .get_arguments()
+        .filter(|a| !a.is_global_set() && !matches!(a.get_id().as_str(), "help" | "version"));
+    text.push_str(&table(own));
 }
 
 /// Every exit code.
 const CODES: [(u8, &str); 5] = [
     (0, "Done as asked; for `status`: ended well, or nothing is left to do."),
-    (1, "Failed or refused; the standard error says why and what would help."),
+    (
+        1,
+        "Failed or refused, and the standard error says why and what would help; or `lineage verify` found something.",
+    ),
     (2, "The arguments were not understood."),
     (
         3,

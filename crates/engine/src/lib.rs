@@ -16,6 +16,7 @@ pub mod decision;
 pub mod evidence;
 pub mod gate;
 pub mod level;
+pub mod lineage;
 pub mod model_version;
 pub mod pipeline;
 pub mod promotion;

@@ -9,6 +9,7 @@
 //! | I1 | one attempt at a time and one Job per attempt | [`attempts`] |
 //! | I2 | nothing is delivered or promoted unless every required gate and check passed | [`gates`] |
 //! | I3 | training, traffic and steps have the approvals that the level and the plan demand | [`approvals`] |
+//! | I5 | the lineage of a version only grows, and what others keep of it is true | [`lineage`] |
 //! | I7 | pods are taken away only after as many others are ready | [`capacity`] |
 //! | I8 | every write stays in the namespace of the object that caused it | [`owners`] |
 //! | I9 | only objects that belong to the acting object are changed or deleted | [`owners`] |
@@ -25,6 +26,7 @@ pub mod gates;
 pub mod history;
 pub mod json;
 pub mod levels;
+pub mod lineage;
 pub mod order;
 pub mod owners;
 pub mod report;
@@ -101,13 +103,14 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 6] = [
+    let mut rules: [Box<dyn Rule>; 7] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
         Box::<owners::Owners>::default(),
         Box::<order::Order>::default(),
         Box::<capacity::Capacity>::default(),
+        Box::<lineage::Lineage>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {

@@ -38,6 +38,7 @@ enum Source {
 
 /// That an object began is remembered beside its status, which may be lost.
 const BEGUN: &str = "metadata.annotations.flywheel.dev/begun";
+const LINEAGE: &str = "metadata.annotations.flywheel.dev/lineage";
 
 /// Everything that the operator may write but status, and what gives it the right to: one right is enough.
 const RIGHTS: &[(Kind, &str, &[Right])] = &[
@@ -61,7 +62,11 @@ const RIGHTS: &[(Kind, &str, &[Right])] = &[
         "create",
         &[Right::Uid(Source::Label(names::LABEL_RUN_UID), &Kind::Run)],
     ),
-    (Kind::Version, "patch", &[Right::Itself(&["metadata.finalizers"])]),
+    (
+        Kind::Version,
+        "patch",
+        &[Right::Itself(&["metadata.finalizers", LINEAGE])],
+    ),
     (
         Kind::Version,
         "delete",

@@ -11,13 +11,14 @@ mod logs;
 mod rollback;
 mod run;
 mod status;
+mod verify;
 mod watch;
 
 use std::io::Write;
 
 use serde::Serialize;
 
-use crate::args::{Arguments, Form, Verb};
+use crate::args::{Arguments, Form, Lineage, LineageVerb, Verb};
 use crate::cluster::Cluster;
 use crate::error::{Error, refused};
 use crate::paper::Paper;
@@ -33,6 +34,14 @@ pub async fn run(arguments: &Arguments) -> Result<u8, Error> {
         return Ok(DONE);
     }
     let paper = Paper::of_output(arguments.no_color);
+    // Files are checked where there is no cluster.
+    if let Verb::Lineage(Lineage {
+        verb: Some(LineageVerb::Verify(args)),
+        ..
+    }) = &arguments.verb
+    {
+        return verify::run(&arguments.connection, paper, args).await;
+    }
     let cluster = Cluster::connect(&arguments.connection).await;
     if let Verb::Complete(args) = &arguments.verb {
         return complete::run(cluster.ok().as_ref(), args).await;

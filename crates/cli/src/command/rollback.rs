@@ -1,6 +1,6 @@
 //! `rollback`: back to what served before, or to any version of the model.
 
-use flywheel_api::reference::NameRef;
+use flywheel_api::lineage::VersionRef;
 use flywheel_api::rollout::{Observe, RolloutDesiredState, RolloutPhase, RolloutPlan, Strategy};
 use flywheel_api::{ModelVersion, Rollout, RolloutSpec, names};
 use flywheel_engine::binding;
@@ -127,7 +127,7 @@ async fn deliver(cluster: &Cluster, args: &Rollback, last: &Rollout, version: &s
             cluster.namespace
         ));
     }
-    let created = create(cluster, last, version).await?;
+    let created = create(cluster, last, &wanted).await?;
     let name = created.name_any();
     let sentence = format!(
         "Rollout {name} delivers {version} to Deployment {target} without steps: `kubectl flywheel get rollout {name} -n {}` shows it.",
@@ -146,9 +146,10 @@ async fn busy(cluster: &Cluster, target: &str) -> Result<Option<String>, Error> 
     Ok(open.map(ResourceExt::name_any))
 }
 
-async fn create(cluster: &Cluster, last: &Rollout, version: &str) -> Result<Rollout, Error> {
+async fn create(cluster: &Cluster, last: &Rollout, wanted: &ModelVersion) -> Result<Rollout, Error> {
+    let version = wanted.name_any();
     let spec = RolloutSpec {
-        model_version_ref: NameRef::new(version),
+        model_version_ref: VersionRef::of(wanted),
         plan: RolloutPlan {
             strategy: Strategy::default(),
             checks: Vec::new(),
@@ -165,7 +166,7 @@ async fn create(cluster: &Cluster, last: &Rollout, version: &str) -> Result<Roll
     for number in 1..=ATTEMPTS {
         let mut rollout = Rollout::new(&format!("{stem}-back-{number}"), spec.clone());
         let labels = [
-            (names::LABEL_MODEL_VERSION, version.to_owned()),
+            (names::LABEL_MODEL_VERSION, version.clone()),
             (names::LABEL_TARGET, spec.plan.target_ref.name.clone()),
         ];
         rollout.metadata.labels = Some(labels.map(|(k, v)| (k.to_owned(), v)).into());

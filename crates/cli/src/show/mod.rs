@@ -9,3 +9,4 @@ pub mod serving;
 #[cfg(test)]
 mod tests;
 pub mod verdicts;
+pub mod verify;

@@ -3,6 +3,7 @@
 
 use flywheel_api::condition;
 use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::lineage::LineageSubject;
 use flywheel_api::model_version::{DeploymentRecord, ModelVersionStatus, VersionState};
 use flywheel_api::names;
 use flywheel_api::reference::UidRef;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::binding;
 use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Patch, PatchKind, Wait};
+use crate::lineage;
 use crate::standing::{Kind, Standing};
 
 mod keep;
@@ -139,6 +141,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
             format!("Version {name} is {}.", words(state)),
         ));
     }
+    status.lineage = lineage::extended(&o.version, &status, cause(o, &name, state), o.now);
     let generation = o.version.metadata.generation;
     status.observed_generation = generation.unwrap_or_default();
     let standing = match needed {
@@ -155,7 +158,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         &stored,
         status,
         events,
-        None,
+        mark(o, &name),
         Wait {
             until: None,
             reason: standing.message,
@@ -265,14 +268,51 @@ fn from_run(o: &ModelVersionObservation, stored: VersionState) -> VersionState {
     }
 }
 
-fn patch(o: &ModelVersionObservation, name: &str, finalizers: &[String], why: String) -> Effect {
+/// What the state came of: the Rollout that put the version where it is, or took its place; otherwise its run.
+fn cause(o: &ModelVersionObservation, name: &str, state: VersionState) -> Option<LineageSubject> {
+    let of = |own: bool| {
+        let from = move |r: &&Delivery| match own {
+            true => r.candidate == name,
+            false => r.baseline.as_deref() == Some(name) && r.candidate != name,
+        };
+        let last = o.rollouts.iter().filter(from);
+        last.max_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
+    };
+    let rollout = match state {
+        VersionState::RollingOut | VersionState::Live | VersionState::RolledBack => of(true),
+        VersionState::Superseded => of(false),
+        VersionState::Candidate | VersionState::Rejected | VersionState::Approved => None,
+    };
+    match rollout {
+        Some(r) => Some(lineage::rollout(&r.name, &r.uid)),
+        None => lineage::run(&o.version),
+    }
+}
+
+/// A mark that outlives the status: should it be lost, the lineage does not pretend to be a first one.
+fn mark(o: &ModelVersionObservation, name: &str) -> Option<Effect> {
+    if lineage::mark(&o.version).is_some() {
+        return None;
+    }
+    let lineage = o.version.status.as_ref()?.lineage.as_ref()?;
+    let first = &lineage.entries.first()?.digest;
+    let metadata = serde_json::json!({ "annotations": { names::ANNOTATION_LINEAGE: first } });
+    Some(patch(
+        o,
+        name,
+        &metadata,
+        format!("the lineage of version {name} has begun"),
+    ))
+}
+
+fn patch(o: &ModelVersionObservation, name: &str, metadata: &serde_json::Value, why: String) -> Effect {
     let object = ObjectKey {
         kind: ChildKind::ModelVersion,
         name: name.to_owned(),
         uid: o.version.metadata.uid.clone().unwrap_or_default(),
         resource_version: o.version.metadata.resource_version.clone(),
     };
-    let body = serde_json::json!({ "metadata": { "finalizers": finalizers } });
+    let body = serde_json::json!({ "metadata": metadata });
     Effect {
         action: Action::Patch(Box::new(Patch {
             object,
@@ -294,7 +334,7 @@ fn release(o: &ModelVersionObservation, name: &str) -> Effect {
     patch(
         o,
         name,
-        &others.cloned().collect::<Vec<_>>(),
+        &serde_json::json!({ "finalizers": others.collect::<Vec<_>>() }),
         format!("version {name} may go: nothing needs it"),
     )
 }
@@ -302,5 +342,11 @@ fn release(o: &ModelVersionObservation, name: &str) -> Effect {
 fn hold(o: &ModelVersionObservation, name: &str) -> Effect {
     let mut all = o.version.metadata.finalizers.clone().unwrap_or_default();
     all.push(names::FINALIZER_LIVE.to_owned());
-    patch(o, name, &all, format!("version {name} must not vanish while it serves"))
+    let metadata = serde_json::json!({ "finalizers": all });
+    patch(
+        o,
+        name,
+        &metadata,
+        format!("version {name} must not vanish while it serves"),
+    )
 }

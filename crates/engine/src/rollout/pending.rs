@@ -126,6 +126,16 @@ fn version<'a>(draft: &Draft<'a>) -> Result<&'a ModelVersion, Why> {
         let message = format!("ModelVersion {name} does not exist: create it, or abort this Rollout.");
         return Err(Why::new("VersionNotFound", message));
     };
+    let reference = &draft.o.rollout.spec.model_version_ref;
+    if !reference.means(version) {
+        let message = format!(
+            "spec.modelVersionRef.uid names ModelVersion {name} with UID {}, but the one of that name has UID {}: it was deleted and \
+             made anew; create another Rollout for it, or abort this one.",
+            reference.uid.as_deref().unwrap_or_default(),
+            version.metadata.uid.as_deref().unwrap_or_default()
+        );
+        return Err(Why::new("VersionReplaced", message));
+    }
     let uri = version.spec.artifact.uri.as_str();
     if draft.plan().binding.type_ == BindingType::DeploymentImage && !uri.starts_with("oci://") {
         let message = format!(

@@ -1,8 +1,9 @@
 //! The delivery: the run intends a Rollout, makes it and takes its outcome.
 
 use flywheel_api::flywheel_run::{RolloutIntent, RunOutcome};
+use flywheel_api::lineage::VersionRef;
 use flywheel_api::names;
-use flywheel_api::reference::{NameRef, UidRef};
+use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase, RolloutPlan};
 use flywheel_api::{Rollout, RolloutSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,10 +30,7 @@ pub fn rollout(turn: &mut Turn<'_>) -> Option<Next> {
     };
     match (&turn.o.rollout, &intent.uid) {
         (None, None) if turn.o.settings.brake.engaged => turn.braked(),
-        (None, None) => Some(Next::Do(Effect {
-            action: Action::Create(Box::new(Child::Rollout(build(turn, &intent, &version, plan)))),
-            why: format!("deliver {version}"),
-        })),
+        (None, None) => Some(make(turn, &intent, &version, plan)),
         (None, Some(_)) => {
             let message = format!("Rollout {} was deleted before it ended.", intent.name);
             Some(turn.finish(RunOutcome::Cancelled, "RolloutDeleted", &message))
@@ -47,6 +45,19 @@ pub fn rollout(turn: &mut Turn<'_>) -> Option<Next> {
         }
         (Some(found), Some(_)) => Some(outcome(turn, &found.clone())),
     }
+}
+
+/// The Rollout keeps the head of the version's lineage: it is made once there is one.
+fn make(turn: &Turn<'_>, intent: &RolloutIntent, version: &str, plan: RolloutPlan) -> Next {
+    let reference = turn.o.version.as_ref().map(VersionRef::of).filter(|r| r.head.is_some());
+    let Some(reference) = reference else {
+        let message = format!("Version {version} is delivered once its lineage has begun.");
+        return Next::Rest(Standing::new(Kind::Working, "Delivering", message), None);
+    };
+    Next::Do(Effect {
+        action: Action::Create(Box::new(Child::Rollout(build(turn, intent, reference, plan)))),
+        why: format!("deliver {version}"),
+    })
 }
 
 /// Another one's Rollout has the name: it is skipped, never adopted.
@@ -69,16 +80,16 @@ fn taken(turn: &mut Turn<'_>, intent: &RolloutIntent) -> Next {
     )
 }
 
-fn build(turn: &Turn<'_>, intent: &RolloutIntent, version: &str, plan: RolloutPlan) -> Rollout {
+fn build(turn: &Turn<'_>, intent: &RolloutIntent, version: VersionRef, plan: RolloutPlan) -> Rollout {
     let mut labels = turn.labels();
-    labels.insert(names::LABEL_MODEL_VERSION.to_owned(), version.to_owned());
+    labels.insert(names::LABEL_MODEL_VERSION.to_owned(), version.name.clone());
     labels.insert(names::LABEL_TARGET.to_owned(), plan.target_ref.name.clone());
     let pipeline = turn.o.pipeline.as_ref().map(|p| UidRef {
         name: p.metadata.name.clone().unwrap_or_default(),
         uid: p.metadata.uid.clone().unwrap_or_default(),
     });
     let spec = RolloutSpec {
-        model_version_ref: NameRef::new(version),
+        model_version_ref: version,
         plan,
         run_ref: Some(UidRef {
             name: turn.name().to_owned(),

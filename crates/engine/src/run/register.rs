@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use flywheel_api::flywheel_run::{RunOutcome, VersionIntent};
+use flywheel_api::lineage::VersionRef;
 use flywheel_api::model_version::{Dataset, ModelArtifact, Provenance, StageProvenance};
 use flywheel_api::names;
-use flywheel_api::reference::{NameRef, UidRef};
+use flywheel_api::reference::UidRef;
 use flywheel_api::stage_contract::{Artifact, ArtifactType};
 use flywheel_api::{ModelVersion, ModelVersionSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -95,7 +96,7 @@ fn build(turn: &Turn<'_>, intent: &VersionIntent) -> Option<ModelVersion> {
             digest: model.digest.clone(),
             size_bytes: model.size_bytes,
         },
-        parent: turn.status.compared_with.as_ref().map(|c| NameRef::new(&*c.name)),
+        parent: turn.status.compared_with.as_ref().map(|c| parent(turn, &c.name)),
         provenance: Some(provenance(turn, &train.name)?),
         datasets: datasets(turn),
         parameters: stage_file::parameters(&plan.parameters, &turn.o.run.spec.parameters),
@@ -108,6 +109,12 @@ fn build(turn: &Turn<'_>, intent: &VersionIntent) -> Option<ModelVersion> {
         ..ObjectMeta::default()
     };
     Some(version)
+}
+
+/// The parent with the head of its lineage, which the parent's own status can then no longer take back.
+fn parent(turn: &Turn<'_>, name: &str) -> VersionRef {
+    let found = turn.o.versions.iter().find(|v| v.name == name);
+    found.map_or_else(|| VersionRef::new(name), |v| v.reference.clone())
 }
 
 /// Lineage can be walked downwards by labels: from a dataset, from a parent, from a run.

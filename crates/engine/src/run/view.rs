@@ -1,6 +1,7 @@
 //! What a run sees of the objects around it.
 
 use flywheel_api::flywheel_run::StageState;
+use flywheel_api::lineage::VersionRef;
 use flywheel_api::names;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
@@ -155,6 +156,8 @@ pub struct VersionFact {
     pub number: i64,
     /// UID of the run that made it, from its label.
     pub run_uid: Option<String>,
+    /// Which one it is, and how far its lineage has come.
+    pub reference: VersionRef,
 }
 
 impl VersionFact {
@@ -166,6 +169,7 @@ impl VersionFact {
             name: version.metadata.name.clone().unwrap_or_default(),
             number: version.spec.version,
             run_uid: labels.and_then(|l| l.get(names::LABEL_RUN_UID)).cloned(),
+            reference: VersionRef::of(version),
         }
     }
 }

@@ -8,6 +8,7 @@ use flywheel_api::reference::{ApprovalGate, AutomationLevel, Verdict};
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::decision::{Action, Child, ChildKind, Patch};
+use flywheel_engine::lineage::register::{self, Register};
 use flywheel_engine::testing::{Kind, World, Write};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -29,12 +30,15 @@ impl Laws {
             end_is_the_end(write);
             gates_before_delivery(write);
             steps_need_their_approval(write);
+            lineage_only_grows(write);
+            references_keep_a_head(write);
             if braked {
                 brake_stops_forward_decisions(write);
             }
             self.once(write);
         }
         self.seen = world.writes.len();
+        lineage_is_whole(world);
     }
 
     /// No attempt has two Jobs, no version two Rollouts, whatever was lost.
@@ -58,6 +62,55 @@ impl Laws {
 
 fn actor<K: DeserializeOwned>(write: &Write) -> K {
     serde_json::from_value(write.before.clone()).unwrap()
+}
+
+/// What is there of a chain stays, and a status that has one keeps it.
+fn lineage_only_grows(write: &Write) {
+    let Some(after) = write.after.as_ref().filter(|_| write.actor.0 == Kind::ModelVersion) else {
+        return;
+    };
+    let entries = |v: &Value| {
+        v["status"]["lineage"]["entries"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    };
+    let (old, new) = (entries(&write.before), entries(after));
+    assert!(
+        !new.is_empty() && new.starts_with(&old),
+        "{:?} rewrites its lineage",
+        write.actor
+    );
+}
+
+/// Whoever is made for a version keeps the head of its lineage.
+fn references_keep_a_head(write: &Write) {
+    let Some(Action::Create(child)) = &write.action else {
+        return;
+    };
+    let reference = match &**child {
+        Child::Rollout(rollout) => Some(&rollout.spec.model_version_ref),
+        Child::ModelVersion(version) => version.spec.parent.as_ref(),
+        _ => None,
+    };
+    if let (Some(reference), Child::Rollout(_)) = (reference, &**child) {
+        assert!(reference.uid.is_some() && reference.head.is_some(), "{reference:?}");
+    } else if let Some(reference) = reference {
+        // The parent's status may be lost just then, or the parent be gone.
+        assert!(reference.uid.is_some() || reference.head.is_none(), "{reference:?}");
+    }
+}
+
+/// Nothing is found in the lineage of any version.
+fn lineage_is_whole(world: &World) {
+    let register = Register {
+        versions: world.all(Kind::ModelVersion),
+        rollouts: world.all(Kind::Rollout),
+        earlier: Vec::new(),
+    };
+    for verdict in register::check(&register) {
+        assert!(verdict.findings.is_empty(), "{verdict:#?}");
+    }
 }
 
 /// An effect is only done when the stored status already names it.

@@ -11,6 +11,7 @@ mod attempts;
 mod capacity;
 mod gates;
 mod history;
+mod lineage;
 mod order;
 mod owners;
 mod recorded;

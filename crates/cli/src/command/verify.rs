@@ -1,0 +1,184 @@
+//! `lineage verify`: checks the hash chains of versions, from the cluster or from files.
+
+use std::io::Read;
+use std::path::Path;
+
+use flywheel_api::ModelVersion;
+use flywheel_engine::lineage::register::{self, Register, Verdict};
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{DONE, document, print};
+use crate::args::{Connection, Form, Verify};
+use crate::cluster::{Cluster, Kind, resource};
+use crate::error::{Error, refused};
+use crate::paper::Paper;
+use crate::show;
+
+/// Exit code of a check that found something.
+const FOUND: u8 = 1;
+
+/// Prints a verdict on each version; without files, those of the cluster.
+pub async fn run(connection: &Connection, paper: Paper, args: &Verify) -> Result<u8, Error> {
+    let mut register = Register::default();
+    if args.files.is_empty() {
+        let cluster = Cluster::connect(connection).await?;
+        let cluster = if args.all_namespaces {
+            cluster.within("")
+        } else {
+            cluster
+        };
+        let all = ListParams::default();
+        (register.versions, register.rollouts) = futures::try_join!(cluster.list(&all), cluster.list(&all))?;
+    }
+    for file in &args.files {
+        read(file, &mut register)?;
+    }
+    for file in &args.earlier {
+        let mut earlier = Register::default();
+        read(file, &mut earlier)?;
+        register.earlier.extend(earlier.versions);
+    }
+    let verdicts = chosen(&register, &args.names)?;
+    print(&match args.output.form {
+        Form::Table => show::verify::page(paper, &register, &verdicts),
+        Form::Name => names(&verdicts),
+        Form::Json | Form::Yaml => document(&verdicts, args.output.form)?,
+    })?;
+    let noted = |v: &Verdict| args.strict && !v.notices.is_empty();
+    let bad = verdicts.iter().any(|v| !v.findings.is_empty() || noted(v));
+    Ok(if bad { FOUND } else { DONE })
+}
+
+/// The verdicts on the versions that were named, or on all.
+fn chosen(register: &Register, wanted: &[String]) -> Result<Vec<Verdict>, Error> {
+    let missing = wanted
+        .iter()
+        .find(|name| !register.versions.iter().any(|v| v.name_any() == **name));
+    if let Some(name) = missing {
+        return refused(format!(
+            "ModelVersion {name} is not among the {} that were read: correct the name, or choose the namespace with -n",
+            register.versions.len()
+        ));
+    }
+    let mut verdicts = register::check(register);
+    verdicts.retain(|v| wanted.is_empty() || wanted.contains(&v.name));
+    Ok(verdicts)
+}
+
+/// Versions in which something was found.
+fn names(verdicts: &[Verdict]) -> String {
+    let bad = verdicts.iter().filter(|v| !v.findings.is_empty());
+    bad.map(|v| format!("{}/{}\n", resource::<ModelVersion>(), v.name))
+        .collect()
+}
+
+/// Adds the versions and Rollouts of a file; `-` is the standard input.
+fn read(path: &Path, register: &mut Register) -> Result<(), Error> {
+    let shown = path.display();
+    let text = if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.map_err(|e| Error::Refused(format!("cannot read {shown}: {e}")))?;
+    let before = register.versions.len();
+    for value in parse(&text).map_err(|why| Error::Refused(format!("{shown} is neither JSON nor YAML: {why}")))? {
+        sort_out(value, &shown.to_string(), register)?;
+    }
+    if register.versions.len() == before {
+        return refused(format!(
+            "{shown} holds no ModelVersion: write it with `kubectl get modelversions,rollouts.flywheel.dev -o yaml`"
+        ));
+    }
+    Ok(())
+}
+
+/// The documents of a text.
+fn parse(text: &str) -> Result<Vec<Value>, String> {
+    if let Ok(value) = serde_json::from_str(text) {
+        return Ok(vec![value]);
+    }
+    serde_saphyr::from_multiple(text).map_err(|e| e.to_string())
+}
+
+/// Takes what is needed out of a document; a list holds documents.
+fn sort_out(mut value: Value, file: &str, register: &mut Register) -> Result<(), Error> {
+    let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) {
+        // Items of a typed list have no kind of their own.
+        let of_list = kind.strip_suffix("List").filter(|k| !k.is_empty());
+        for mut item in items {
+            if let (Some(kind), Some(fields)) = (of_list, item.as_object_mut()) {
+                fields.entry("kind").or_insert_with(|| kind.into());
+            }
+            sort_out(item, file, register)?;
+        }
+        return Ok(());
+    }
+    match kind.as_str() {
+        "ModelVersion" => register.versions.push(typed(value, file)?),
+        "Rollout" if ours(&value) => register.rollouts.push(typed(value, file)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Other groups have Rollouts too.
+fn ours(value: &Value) -> bool {
+    let version = value.get("apiVersion").and_then(Value::as_str);
+    version.is_none_or(|v| v.starts_with("flywheel.dev/"))
+}
+
+fn typed<K: Kind + DeserializeOwned>(value: Value, file: &str) -> Result<K, Error> {
+    let name = value.pointer("/metadata/name").and_then(Value::as_str);
+    let name = name.unwrap_or("without name").to_owned();
+    serde_json::from_value(value)
+        .map_err(|e| Error::Refused(format!("{file}: {} {name} cannot be read: {e}", K::kind(&()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_typed_lists_and_several_documents_are_read_and_the_rest_is_left() {
+        let version = |name: &str| {
+            format!(
+                r#"{{"apiVersion":"flywheel.dev/v1alpha1","kind":"ModelVersion","metadata":{{"name":"{name}"}},"spec":{{"modelName":"eta","version":1,"artifact":{{"uri":"s3://a","digest":"sha256:0"}}}}}}"#
+            )
+        };
+        let untyped = version("c").replace(r#""kind":"ModelVersion","#, "");
+        let foreign = r#"{"apiVersion":"argoproj.io/v1alpha1","kind":"Rollout","metadata":{"name":"x"},"spec":{}}"#;
+        let list = format!(
+            r#"{{"kind":"List","items":[{},{foreign},{{"kind":"Secret"}}]}}"#,
+            version("b")
+        );
+        let text = format!(
+            "{}\n---\n{list}\n---\n{{\"kind\":\"ModelVersionList\",\"items\":[{untyped}]}}\n",
+            version("a")
+        );
+        let mut register = Register::default();
+        for value in parse(&text).unwrap() {
+            sort_out(value, "file", &mut register).unwrap();
+        }
+        let names: Vec<String> = register.versions.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert!(register.rollouts.is_empty());
+    }
+
+    #[test]
+    fn a_document_that_is_no_version_is_named() {
+        let value = serde_json::json!({ "kind": "ModelVersion", "metadata": { "name": "eta-1" }, "spec": {} });
+        let error = sort_out(value, "old.yaml", &mut Register::default()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("old.yaml: ModelVersion eta-1 cannot be read: missing field"),
+            "{error}"
+        );
+    }
+}
