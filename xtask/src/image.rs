@@ -269,8 +269,14 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Compiles a program of this repository for production and builds its image, `localhost/<program>:dev`.
 pub fn build_ours(ours: Ours) -> Result<Image> {
+    let (_, program) = ours.program();
+    build(&self::program(ours)?, &format!("localhost/{program}:dev"), &[])
+}
+
+/// Compiles a program of this repository for production.
+pub fn program(ours: Ours) -> Result<PathBuf> {
     let (package, program) = ours.program();
-    build(&compile(package, program)?, &format!("localhost/{program}:dev"), &[])
+    compile(package, program)
 }
 
 fn compile(package: &str, program: &str) -> Result<PathBuf> {

@@ -3,6 +3,7 @@
 //! Everything lives below one cache folder (`cache`); other programs are started through `shell`.
 //! Nothing here is part of what users install.
 
+pub mod bench;
 pub mod cache;
 pub mod chart;
 pub mod check;
@@ -12,6 +13,7 @@ pub mod demo;
 pub mod existing;
 pub mod generate;
 pub mod image;
+mod operator;
 pub mod packages;
 pub mod quickship;
 mod reference;

@@ -1,12 +1,13 @@
 //! `cargo xtask <command>`: the entrance for everything that contributors do.
 
 use clap::Parser;
-use xtask::{check, cluster, demo, generate, image, test, tools, trace};
+use xtask::{bench, check, cluster, demo, generate, image, test, tools, trace};
 
 /// Everything that contributors do with this repository.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Command {
+    Bench(bench::Args),
     Check(check::Args),
     Cluster(cluster::Args),
     Demo(demo::Args),
@@ -19,6 +20,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
+        Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(&args),
         Command::Cluster(args) => cluster::run(args),
         Command::Demo(args) => demo::run(&args),

@@ -1,7 +1,6 @@
 //! `cargo xtask test`: all tests, those on real clusters included.
 
 mod count;
-mod operator;
 mod rights;
 
 use std::path::{Path, PathBuf};
@@ -11,10 +10,10 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 
 use self::count::{Call, Count};
-use self::operator::Operator;
 use self::rights::Rights;
 use crate::cluster::{self, Cluster, Options, Profile};
 use crate::existing::Existing;
+use crate::operator::Operator;
 use crate::tools::{self, Tool};
 use crate::trace::tail::Tail;
 use crate::trace::{self, History, Scope};
@@ -161,7 +160,7 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     let cluster = up(args, Profile::Api, "api")?;
     let begun = Timestamp::now();
     chart::install(&cluster, None, &["config.artifacts.uri=s3://models/"])?;
-    let operator = Operator::start(&cluster, &built.join("flywheel-operator"))?;
+    let operator = Operator::start(&cluster, &built.join("flywheel-operator"), 0)?;
     let mut env = environment(built)?;
     env.extend([
         ("FLYWHEEL_TEST_API_KUBECONFIG", cluster.kubeconfig.display().to_string()),

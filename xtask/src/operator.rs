@@ -15,11 +15,11 @@ pub struct Operator(Child);
 
 impl Operator {
     /// Starts the program against a cluster on which the chart is installed, with the rights that the chart gives and
-    /// no others.
+    /// no others; a `port` of 0 is for who asks it for nothing.
     ///
     /// # Errors
     /// If the API server gives no token, or if the program cannot be started.
-    pub fn start(cluster: &Cluster, program: &Path) -> Result<Self> {
+    pub fn start(cluster: &Cluster, program: &Path, port: u16) -> Result<Self> {
         let path = cluster.state.join("operator.log");
         let log = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let mut command = Command::new(program);
@@ -27,8 +27,7 @@ impl Operator {
         cluster::mark(&mut command, &cluster.state, "operator");
         let child = command
             .args(["--namespace", chart::NAMESPACE, "--leader-elect=false"])
-            // Nobody asks this operator for metrics: any free port will do.
-            .args(["--log-format", "text", "--listen", "127.0.0.1:0"])
+            .args(["--log-format", "text", "--listen", &format!("127.0.0.1:{port}")])
             .env("KUBECONFIG", chart::kubeconfig(cluster)?)
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -37,6 +36,11 @@ impl Operator {
             .context("cannot start the operator")?;
         println!("operator on {}: log in {}", cluster.name, path.display());
         Ok(Self(child))
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 

@@ -1,0 +1,90 @@
+//! `cargo xtask bench`: what the operator uses and how fast it is, measured on this machine in one run.
+//!
+//! Nothing here is a test: numbers depend on the machine, so an aim that is missed is printed and fails nothing.
+
+mod audit;
+mod bed;
+mod idle;
+mod process;
+mod report;
+mod size;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use self::bed::Bed;
+use crate::image::{self, Ours};
+
+/// What the chart is installed with for a measurement.
+const SETTINGS: [&str; 2] = ["config.artifacts.uri=s3://models/", "config.maxRunsPerNamespace=1000"];
+
+/// Measure memory, writes and times, and print them as tables.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this; everything, one after the other, if absent.
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Name of the cluster, which is made anew for each measurement.
+    #[arg(long, global = true, default_value = "bench")]
+    name: String,
+    /// Measure this operator instead of the one of this checkout, which is compiled for production.
+    #[arg(long, global = true, value_name = "FILE")]
+    operator: Option<PathBuf>,
+    /// Leave the last cluster up afterwards.
+    #[arg(long, global = true)]
+    keep: bool,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum What {
+    /// Memory, writes and start with many objects with which nothing happens.
+    Idle(idle::Args),
+    /// Size of the program and of its image, and how long a cold build takes.
+    Size(size::Args),
+}
+
+/// Runs `cargo xtask bench`.
+///
+/// # Errors
+/// If something cannot be measured.
+pub fn run(args: Args) -> Result<()> {
+    let Args {
+        what,
+        name,
+        operator,
+        keep,
+    } = args;
+    let program = operator.map_or_else(|| image::program(Ours::Operator), Ok)?;
+    let everything = || vec![What::Size(size::Args::default()), What::Idle(idle::Args::default())];
+    let all = what.map_or_else(everything, |what| vec![what]);
+    let bed = || Bed::prepare(&program, &name, keep, &SETTINGS);
+    println!("{}", machine());
+    for what in all {
+        let report = match what {
+            What::Idle(args) => idle::run(&bed()?, &args)?,
+            What::Size(args) => size::run(&program, &args)?,
+        };
+        println!("\n{}", report.render());
+    }
+    println!("{}", machine());
+    Ok(())
+}
+
+/// What the numbers were measured on, and how busy it was.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown processor", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let memory = read("/proc/meminfo");
+    let kibibytes = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    let load = read("/proc/loadavg");
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    format!(
+        "{cores} × {model}, {}, load average {}",
+        report::mib(kibibytes.unwrap_or_default() << 10),
+        load.join(" ")
+    )
+}
