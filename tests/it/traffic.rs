@@ -137,7 +137,7 @@ async fn ask(url: &str) -> Result<String, String> {
 
     let stream = timeout_at(end, TcpStream::connect(to))
         .await
-        .map_err(|_| late("connection"))?
+        .map_err(|_| format!("{}; the node: {:?}", late("connection"), unanswered(to)))?
         .map_err(|error| format!("no connection: {error}"))?;
     let from = stream.local_addr().map_err(|error| error.to_string())?;
     let asked = async {
@@ -162,4 +162,20 @@ async fn ask(url: &str) -> Result<String, String> {
         Ok(Err(error)) => Err(format!("from {from}: {error}")),
         Err(_) => Err(format!("from {from}: {}", late("answer"))),
     }
+}
+
+/// What a node on this machine made of connections to that address that nobody answered: where it sent them.
+fn unanswered(to: SocketAddr) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of_a_node = |path: &std::path::Path| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() == "kube-proxy")
+    };
+    let tables = processes.map(|entry| entry.path()).filter(|path| of_a_node(path));
+    let table = |path: std::path::PathBuf| std::fs::read_to_string(path.join("net/nf_conntrack")).unwrap_or_default();
+    let wanted = format!("dst={} ", to.ip());
+    let lost = |line: &&str| line.contains(&wanted) && line.contains("[UNREPLIED]");
+    tables
+        .map(table)
+        .flat_map(|text| text.lines().filter(lost).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }

@@ -97,7 +97,7 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
 /// The plugin's own page. It is asked for it as a program, so that xtask need not be linked with a Kubernetes client.
 fn plugin() -> Result<String> {
     let output = Command::new("cargo")
-        .args(["run", "--quiet", "-p", "flywheel-cli", "--", "__reference"])
+        .args(["run", "--quiet", "--bin", "kubectl-flywheel", "--", "__reference"])
         .output()
         .context("cannot start cargo")?;
     if !output.status.success() {
