@@ -37,7 +37,10 @@ pub fn manifest(name: &str, replicas: i32) -> Value {
                 "containers": [{
                     "name": "app", "image": probe(), "args": ["serve"], "imagePullPolicy": "IfNotPresent",
                     "ports": [{ "name": "http", "containerPort": 8080 }],
-                    "readinessProbe": { "httpGet": { "path": "/ready", "port": "http" }, "periodSeconds": 1 },
+                    // A server that is slow because the machine is busy is still ready: with the defaults of a second and three
+                    // tries every pod of a Service may be taken out of it at once, and connections begun then are lost.
+                    "readinessProbe": { "httpGet": { "path": "/ready", "port": "http" }, "periodSeconds": 1,
+                        "timeoutSeconds": 10, "failureThreshold": 10 },
                     "lifecycle": { "preStop": { "sleep": { "seconds": 5 } } },
                     "resources": { "requests": { "cpu": "5m", "memory": "16Mi" } },
                     "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } }

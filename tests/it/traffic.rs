@@ -39,6 +39,8 @@ const BUSY: (usize, Duration) = (2, Duration::from_millis(60));
 const GENTLE: (usize, Duration) = (1, Duration::from_millis(200));
 /// A user who waits that long has left; the machine may be busy with everything else.
 const LONGEST: Duration = Duration::from_secs(15);
+/// A connection that was begun before the Service had a pod may never be answered: the first one is tried anew soon.
+const FIRST: Duration = Duration::from_secs(2);
 const MOST_SECONDS: u64 = 600;
 
 impl Traffic {
@@ -54,7 +56,7 @@ impl Traffic {
 
     async fn of((count, pause): (usize, Duration), url: &str) -> Self {
         let end = Instant::now() + Duration::from_secs(400);
-        while let Err(why) = ask(url).await {
+        while let Err(why) = ask(url, FIRST).await {
             assert!(Instant::now() < end, "{url} does not answer: {why}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -114,7 +116,7 @@ impl Traffic {
 async fn user(url: String, pause: Duration, tally: Arc<Mutex<Tally>>) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(MOST_SECONDS) {
-        let answer = ask(&url).await;
+        let answer = ask(&url, LONGEST).await;
         {
             let mut tally = tally.lock().expect("no user panics");
             tally.requests += 1;
@@ -128,12 +130,12 @@ async fn user(url: String, pause: Duration, tally: Arc<Mutex<Tally>>) {
 }
 
 /// The model that answers, or what went wrong, and on which connection.
-async fn ask(url: &str) -> Result<String, String> {
-    let end = tokio::time::Instant::now() + LONGEST;
+async fn ask(url: &str, longest: Duration) -> Result<String, String> {
+    let end = tokio::time::Instant::now() + longest;
     let uri: http::Uri = url.parse().expect("a URL");
     let host = uri.host().expect("an address");
     let to = SocketAddr::new(host.parse().expect("an address"), uri.port_u16().unwrap_or(80));
-    let late = |what: &str| format!("no {what} within {} s", LONGEST.as_secs());
+    let late = |what: &str| format!("no {what} within {} s", longest.as_secs());
 
     let stream = timeout_at(end, TcpStream::connect(to))
         .await
