@@ -173,7 +173,7 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
         outcome = tests(count, filter, "cluster_", &env);
     }
     drop(operator);
-    if !names_only(filter, "cluster_") {
+    if args.long || names_only(filter, "fault_") {
         let program = built.join("flywheel-operator").display().to_string();
         let kubeconfig = chart::kubeconfig(&cluster)?.display().to_string();
         env.extend([

@@ -81,6 +81,10 @@ where
                 "labels" | "annotations" | "finalizers" | "ownerReferences"
             )
         });
+        // How far a lineage had come when a Rollout kept its head depends on who was faster.
+        if let Some(head) = object.pointer_mut("/spec/modelVersionRef/head") {
+            *head = Value::Null;
+        }
         timeless(&mut object);
         all.insert(format!("{kind}/{name}"), object);
     }
