@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flywheel_engine::decision::Decision;
@@ -56,7 +56,28 @@ impl ReconcileError {
 pub struct Driver {
     /// Client, settings, metrics.
     pub context: Context,
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<Failures>,
+}
+
+/// Failures in a row of each object, by namespace and name. An object that changed in between came on, even if its write
+/// seemed to fail: an answer that is lost says nothing about the write.
+#[derive(Default)]
+struct Failures(HashMap<String, (String, u32)>);
+
+impl Failures {
+    /// Counts a failure at this resource version, and says how many there are in a row.
+    fn failed(&mut self, key: String, version: &str) -> u32 {
+        let (before, count) = self.0.entry(key).or_default();
+        if before != version {
+            (*before, *count) = (version.to_owned(), 0);
+        }
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn succeeded(&mut self, key: &str) {
+        self.0.remove(key);
+    }
 }
 
 impl Driver {
@@ -65,19 +86,12 @@ impl Driver {
     pub fn new(context: Context) -> Self {
         Self {
             context,
-            failures: Mutex::new(HashMap::new()),
+            failures: Mutex::default(),
         }
     }
 
-    fn failed(&self, key: String) -> u32 {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key).or_default();
-        *count = count.saturating_add(1);
-        *count
-    }
-
-    fn succeeded(&self, key: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,7 +120,7 @@ pub async fn reconcile<C: Controller>(
     let key = format!("{namespace}/{name}");
     let result = match &outcome {
         Ok(_) => {
-            driver.succeeded(&key);
+            driver.failures().succeeded(&key);
             "Success"
         }
         Err(error) => {
@@ -141,7 +155,7 @@ fn text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "without a message".to_owned())
 }
 
-/// Looks again after a pause that doubles with every failure in a row of this object.
+/// Looks again after a pause that doubles with every failure in a row of this object as it is.
 #[allow(clippy::needless_pass_by_value)] // The runtime calls it so.
 pub fn on_error<C: Controller>(
     object: Arc<DeserializeGuard<C::Object>>,
@@ -153,7 +167,8 @@ pub fn on_error<C: Controller>(
         meta.namespace.clone().unwrap_or_default(),
         meta.name.clone().unwrap_or_default(),
     );
-    let count = driver.failed(format!("{namespace}/{name}"));
+    let version = meta.resource_version.as_deref().unwrap_or_default();
+    let count = driver.failures().failed(format!("{namespace}/{name}"), version);
     let pause = Duration::from_secs(1)
         .saturating_mul(1 << count.min(12).saturating_sub(1))
         .min(MAX_BACKOFF);
@@ -202,5 +217,20 @@ const fn again(applied: Applied) -> Action {
     match applied {
         Applied::Done => Action::requeue(Duration::from_millis(5)),
         Applied::Outdated => Action::requeue(Duration::from_millis(200)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failures;
+
+    #[test]
+    fn an_object_whose_answers_are_lost_but_which_comes_on_is_not_kept_waiting() {
+        let mut failures = Failures::default();
+        let counts = ["1", "1", "2", "3", "3"].map(|version| failures.failed("a/x".to_owned(), version));
+        assert_eq!(counts, [1, 2, 1, 1, 2]);
+        assert_eq!(failures.failed("a/y".to_owned(), "3"), 1, "another object");
+        failures.succeeded("a/x");
+        assert_eq!(failures.failed("a/x".to_owned(), "3"), 1);
     }
 }

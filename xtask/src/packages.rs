@@ -35,10 +35,7 @@ pub const NODE: [Packaged; 9] = [
         program: "ptp",
         package: "containernetworking-plugins",
     },
-    Packaged {
-        program: "iptables",
-        package: "iptables",
-    },
+    IPTABLES,
     Packaged {
         program: "conntrack",
         package: "conntrack",
@@ -56,6 +53,12 @@ pub const NODE: [Packaged; 9] = [
         package: "util-linux",
     },
 ];
+
+/// Sets the rules of a node's firewall.
+pub const IPTABLES: Packaged = Packaged {
+    program: "iptables",
+    package: "iptables",
+};
 
 /// Copies images to a registry.
 pub const SKOPEO: Packaged = Packaged {

@@ -79,7 +79,8 @@ pub fn run(args: &Args) -> Result<()> {
         count.one(quickship::Runtime::prepare().and_then(|python| python.test()));
         // Whole clusters come and go in these: one by one, while nothing else asks for the machine.
         let alone = ["--ignored", "--test-threads=1"];
-        count.cargo(&call(&["test", "--workspace", "--test", "hygiene"], &alone))?;
+        let clusters = ["test", "--workspace", "--test", "hygiene", "--test", "network"];
+        count.cargo(&call(&clusters, &alone))?;
     }
     on_clusters(args, &mut count)?;
     if args.long {

@@ -118,10 +118,12 @@ impl Proxy {
     }
 
     /// What was created and deleted, as method and path with the names of those that were created, in alphabetical
-    /// order.
+    /// order. A snapshot is named by its content: should its pipeline's deletion take it away while its run still works,
+    /// it is made again, and goes the same way.
     pub fn made(&self) -> Vec<String> {
         let mut made = lock(&self.shared.book).made.clone();
         made.sort();
+        made.dedup_by(|a, b| a == b && a.contains("/controllerrevisions"));
         made
     }
 }
@@ -227,7 +229,9 @@ impl Shared {
         let Ok(answer) = self.upstream.request(request).await else {
             return refusal(503);
         };
-        let (parts, body) = answer.into_parts();
+        let (mut parts, body) = answer.into_parts();
+        // How the body was cut into pieces is between the API server and us.
+        parts.headers.remove(header::TRANSFER_ENCODING);
         if !write {
             return Response::from_parts(parts, Body::new(body));
         }

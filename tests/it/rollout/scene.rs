@@ -1,13 +1,17 @@
 //! The stage on which Rollouts are tested: a serving Deployment and versions that want its place.
 
 use std::ops::Deref;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flywheel_api::{ModelVersion, Rollout};
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::fast::{Fast, named};
 use crate::world::{self, condition};
@@ -102,7 +106,43 @@ pub fn decisions(object: &Value) -> Vec<String> {
         .collect()
 }
 
+/// Every state of one Rollout, in their order: for what lasts for a moment.
+pub struct Seen {
+    states: Arc<Mutex<Vec<Value>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Seen {
+    /// The first state of which this is true.
+    pub fn first(&self, fact: impl Fn(&Value) -> bool) -> Option<Value> {
+        let states = self.states.lock().expect("nobody panics");
+        states.iter().find(|state| fact(state)).cloned()
+    }
+}
+
 impl Scene {
+    /// Looks at every state of a Rollout from now on.
+    pub fn look(&self, name: &str) -> Seen {
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let of_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let (mut events, noted) = (Box::pin(watcher(self.api::<Rollout>(), of_name)), states.clone());
+        let task = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                if let Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found)) = event {
+                    let state = serde_json::to_value(found).expect("JSON");
+                    noted.lock().expect("nobody panics").push(state);
+                }
+            }
+        });
+        Seen { states, task }
+    }
+
     /// Registers a version by hand.
     pub async fn version(&self, n: u32, uri: &str) {
         let digest = format!("sha256:{}", format!("{n}").repeat(64));

@@ -15,10 +15,11 @@ async fn cluster_a_candidate_that_never_gets_ready_is_rolled_back_at_the_deadlin
     let scene = scene(fast("deadline").await, 2).await;
     scene.kubelet.unready(is_candidate);
     let deadline = json!({ "progressDeadlineSeconds": 10 });
+    let seen = scene.look("up");
     scene.roll("up", "eta-2", plan(&[step("half", 50)], deadline)).await;
-    let waits = scene.phase("up", "Progressing").await;
-    assert!(is(&waits, "Reconciling", "True"));
     let back = scene.ended("up", "RolledBack").await;
+    let waits = seen.first(|o| o["status"]["phase"] == "Progressing");
+    assert!(is(&waits.expect("it waited for its pods"), "Reconciling", "True"));
     assert!(decisions(&back).contains(&"RollBack/ProgressDeadlineExceeded".to_owned()));
     assert!(condition(&back, "Stalled", "True", "RolledBack"));
     scene.finish(Some(&uri(1)), 2).await;

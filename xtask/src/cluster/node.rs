@@ -157,6 +157,7 @@ impl Node<'_> {
 
     /// Starts kube-proxy, which makes service addresses work.
     pub fn start_proxy(&self) -> Result<()> {
+        self.drop_unknown_services()?;
         self.start(
             Tool::KubeProxy,
             [
@@ -173,6 +174,20 @@ impl Node<'_> {
                 flag("conntrack-tcp-timeout-close-wait", "0"),
             ],
         )
+    }
+
+    /// Drops the packets that kube-proxy sent nowhere because it does not know their Service yet. Without this they leave
+    /// the node, it remembers their connection as one without a Service, and sends the client's further tries nowhere too,
+    /// and those of later connections from the same port, for two minutes.
+    fn drop_unknown_services(&self) -> Result<()> {
+        let iptables = packages::path(packages::IPTABLES)?;
+        for chain in ["FORWARD", "OUTPUT"] {
+            let range = self.network.service_range();
+            let to_services = ["--append", chain, "--destination", &range];
+            let new = ["--match", "conntrack", "--ctstate", "NEW", "--jump", "DROP"];
+            shell::run(self.place.command(&iptables).args(to_services).args(new))?;
+        }
+        Ok(())
     }
 
     /// Starts the name server on the node's address.
