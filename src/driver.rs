@@ -57,6 +57,7 @@ pub struct Driver {
     /// Client, settings, metrics.
     pub context: Context,
     failures: Mutex<Failures>,
+    timeout: Duration,
 }
 
 /// Failures in a row of each object, by namespace and name. An object that changed in between came on, even if its write
@@ -87,6 +88,7 @@ impl Driver {
         Self {
             context,
             failures: Mutex::default(),
+            timeout: TIMEOUT,
         }
     }
 
@@ -112,7 +114,7 @@ pub async fn reconcile<C: Controller>(
     let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
     let started = Instant::now();
     let work = AssertUnwindSafe(step::<C>(&driver.context, &namespace, &name)).catch_unwind();
-    let outcome = match tokio::time::timeout(TIMEOUT, work).instrument(span).await {
+    let outcome = match tokio::time::timeout(driver.timeout, work).instrument(span).await {
         Err(_) => Err(ReconcileError::Timeout),
         Ok(Err(panic)) => Err(ReconcileError::Panic(text(panic.as_ref()))),
         Ok(Ok(result)) => result.map_err(ReconcileError::from),
@@ -221,16 +223,4 @@ const fn again(applied: Applied) -> Action {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Failures;
-
-    #[test]
-    fn an_object_whose_answers_are_lost_but_which_comes_on_is_not_kept_waiting() {
-        let mut failures = Failures::default();
-        let counts = ["1", "1", "2", "3", "3"].map(|version| failures.failed("a/x".to_owned(), version));
-        assert_eq!(counts, [1, 2, 1, 1, 2]);
-        assert_eq!(failures.failed("a/y".to_owned(), "3"), 1, "another object");
-        failures.succeeded("a/x");
-        assert_eq!(failures.failed("a/x".to_owned(), "3"), 1);
-    }
-}
+mod tests;

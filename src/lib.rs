@@ -15,4 +15,6 @@ pub mod server;
 pub mod settings;
 pub mod source;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod wiring;

@@ -8,9 +8,10 @@ use flywheel_engine::bias::PolicyView;
 use flywheel_engine::view::{LiveView, Policies};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::{Api, Client, Error};
+use kube::{Api, Client, Error, Resource};
 
 use crate::apply::Kind;
 
@@ -30,11 +31,39 @@ pub async fn list<K: Kind>(client: &Client, namespace: &str, params: ListParams)
         .items)
 }
 
-/// All objects of the namespace that can be read: for what must not stand still because of one that cannot.
-pub async fn readable<K: Kind>(client: &Client, namespace: &str) -> Result<Vec<K>, Error> {
+/// Objects for what must not stand still because of one that cannot be read.
+pub struct Guarded<K> {
+    /// Those that can be read.
+    pub readable: Vec<K>,
+    /// The metadata of the others.
+    pub unreadable: Vec<ObjectMeta>,
+}
+
+impl<K: Resource> Guarded<K> {
+    /// The metadata of all of them.
+    pub fn metadata(&self) -> impl Iterator<Item = &ObjectMeta> {
+        self.readable.iter().map(K::meta).chain(&self.unreadable)
+    }
+
+    fn unreadable_names(&self) -> Vec<String> {
+        self.unreadable.iter().filter_map(|m| m.name.clone()).collect()
+    }
+}
+
+/// All objects that the parameters choose, whether they can be read or not.
+pub async fn guarded<K: Kind>(client: &Client, namespace: &str, params: ListParams) -> Result<Guarded<K>, Error> {
     let all: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), namespace);
-    let found = all.list(&ListParams::default()).await?.items;
-    Ok(found.into_iter().filter_map(|guard| guard.0.ok()).collect())
+    let mut found = Guarded {
+        readable: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    for DeserializeGuard(one) in all.list(&params).await? {
+        match one {
+            Ok(object) => found.readable.push(object),
+            Err(broken) => found.unreadable.push(broken.metadata),
+        }
+    }
+    Ok(found)
 }
 
 /// All versions of a model.
@@ -48,8 +77,8 @@ pub async fn versions(client: &Client, namespace: &str, model: &str) -> Result<V
 }
 
 /// All Rollouts to a target.
-pub async fn rollouts_to(client: &Client, namespace: &str, target: &str) -> Result<Vec<Rollout>, Error> {
-    list(
+pub async fn rollouts_to(client: &Client, namespace: &str, target: &str) -> Result<Guarded<Rollout>, Error> {
+    guarded(
         client,
         namespace,
         ListParams::default().fields(&format!("spec.plan.targetRef.name={target}")),
@@ -80,18 +109,19 @@ pub async fn policies(
     let Some(pipeline) = pipeline else {
         return Ok(Policies::default());
     };
-    let all: Vec<BiasPolicy> = list(client, namespace, ListParams::default()).await?;
-    Ok(Policies::choose(pipeline, all.iter().map(PolicyView::of).collect()))
+    let all: Guarded<BiasPolicy> = guarded(client, namespace, ListParams::default()).await?;
+    let found = Policies::choose(pipeline, all.readable.iter().map(PolicyView::of).collect());
+    Ok(found.with_unreadable(all.unreadable_names()))
 }
 
-/// Approvals whose subject has this name.
+/// Approvals whose subject has this name; one that cannot be read approves nothing.
 pub async fn approvals(client: &Client, namespace: &str, subject: &str) -> Result<Vec<ApprovalView>, Error> {
     if subject.is_empty() {
         return Ok(Vec::new());
     }
     let params = ListParams::default().fields(&format!("spec.subjectRef.name={subject}"));
-    let all: Vec<Approval> = list(client, namespace, params).await?;
-    Ok(all.iter().map(ApprovalView::of).collect())
+    let all: Guarded<Approval> = guarded(client, namespace, params).await?;
+    Ok(all.readable.iter().map(ApprovalView::of).collect())
 }
 
 /// Whether the namespace is being deleted.

@@ -12,13 +12,14 @@ use flywheel::controller::pipeline::Pipelines;
 use flywheel::controller::rollout::Rollouts;
 use flywheel::controller::run::Runs;
 use flywheel::health::Health;
+use flywheel::leader::{self, Election};
 use flywheel::metrics::Metrics;
-use flywheel::{leader, server, settings, telemetry, wiring};
+use flywheel::{server, settings, telemetry, wiring};
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::util::MapResponseLayer;
@@ -40,13 +41,7 @@ async fn operate(args: Args) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (metrics, health) = (Arc::new(Metrics::new()?), Arc::new(Health::default()));
     let web = tokio::spawn(server::serve(args.listen, metrics.clone(), health.clone()));
-    let mut config = Config::infer().await?;
-    // A write that is sent twice by the client would not be the one that was decided.
-    config.default_retry = false;
-    // The audit log of a cluster tells by this name which requests are the operator's, whoever it runs as.
-    let name = HeaderValue::from_static(concat!("flywheel-operator/", env!("CARGO_PKG_VERSION")));
-    config.headers.push((USER_AGENT, name));
-    let client = counted(config, metrics.clone())?;
+    let client = counted(config().await?, metrics.clone())?;
     let settings = settings::follow(client.clone(), &args.namespace, &args.config_map).await;
     let context = Context::new(
         client.clone(),
@@ -63,23 +58,31 @@ async fn operate(args: Args) -> anyhow::Result<()> {
         identity = args.identity,
         "waits for the lease"
     );
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::new()?;
     tokio::select! {
-        _ = terminate.recv() => { election.resign().await; return Ok(()); }
-        _ = interrupt.recv() => { election.resign().await; return Ok(()); }
+        () = signals.end() => { election.resign().await; return Ok(()); }
         led = leads.wait_for(|leads| *leads) => { led?; }
         ended = web => anyhow::bail!("the web server at {} ended: {ended:?}", args.listen),
     }
     metrics.leader(true);
+    lead(&context, &args.watch_namespaces, election, signals).await
+}
+
+/// Acts until the operator is asked to end or another replica has to go on.
+async fn lead(
+    context: &Context,
+    namespaces: &[String],
+    election: Election,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
     tracing::info!("leads");
+    let mut leads = election.leads.clone();
     let (stop, stopped) = watch::channel(false);
-    let mut controllers = start(&context, &args.watch_namespaces, &stopped);
+    let mut controllers = start(context, namespaces, &stopped);
     let lost = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+        () = signals.end() => false,
         _ = leads.wait_for(|leads| !*leads) => true,
-        _ = controllers.join_next() => { health.ended("controllers"); true }
+        _ = controllers.join_next() => { context.health.ended("controllers"); true }
     };
     tracing::info!(lost, "ends: running reconciles are finished");
     let _ = stop.send(true);
@@ -91,6 +94,40 @@ async fn operate(args: Args) -> anyhow::Result<()> {
         "the lease was lost, or a controller ended: another replica goes on"
     );
     Ok(())
+}
+
+/// The signals that ask the operator to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the first of them.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// How to reach the cluster.
+async fn config() -> anyhow::Result<Config> {
+    let mut config = Config::infer().await?;
+    // A write that is sent twice by the client would not be the one that was decided.
+    config.default_retry = false;
+    // The audit log of a cluster tells by this name which requests are the operator's, whoever it runs as.
+    let name = HeaderValue::from_static(concat!("flywheel-operator/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, name));
+    Ok(config)
 }
 
 /// A client whose answers are counted.

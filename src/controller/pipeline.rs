@@ -6,6 +6,7 @@ use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::Delivery;
 use flywheel_engine::pipeline::{self, MetricAnswer, PipelineObservation, RunFact, VersionView};
 use flywheel_engine::settings::Settings;
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::ListParams;
@@ -111,25 +112,22 @@ fn created(object: &impl ResourceExt) -> Timestamp {
         .unwrap_or_default()
 }
 
-/// Asks the providers of metric triggers.
+/// Asks the providers of metric triggers, all at once.
 async fn answers(
     context: &Context,
     settings: &Settings,
     pipeline: &FlywheelPipeline,
     now: Timestamp,
 ) -> Vec<MetricAnswer> {
-    let mut answers = Vec::new();
-    for (trigger, metric) in pipeline::due_metrics(pipeline) {
-        let Some(provider) = settings
-            .metric_providers
-            .iter()
-            .find(|p| p.name == metric.provider_ref.name)
-        else {
-            continue;
-        };
+    let due = pipeline::due_metrics(pipeline).into_iter();
+    let asked = due.filter_map(|(trigger, metric)| {
+        let mut providers = settings.metric_providers.iter();
+        let provider = providers.find(|p| p.name == metric.provider_ref.name)?;
         let query = pipeline::metric_query(pipeline, &metric, now);
-        let answer = context.prometheus.query(&provider.url, &query).await;
-        answers.push(MetricAnswer { trigger, answer });
-    }
-    answers
+        Some(async move {
+            let answer = context.prometheus.query(&provider.url, &query).await;
+            MetricAnswer { trigger, answer }
+        })
+    });
+    join_all(asked).await
 }

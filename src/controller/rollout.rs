@@ -5,6 +5,7 @@ use flywheel_engine::binding::VersionView;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
 use flywheel_engine::settings::Settings;
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
@@ -12,7 +13,7 @@ use kube::{Client, Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{approvals, get, list, policies, rollouts_to};
+use crate::lookup::{Guarded, approvals, get, guarded, policies, rollouts_to};
 
 /// Reconciles Rollouts.
 pub struct Rollouts;
@@ -63,7 +64,9 @@ impl Controller for Rollouts {
         let target = rollout.spec.plan.target_ref.name.clone();
         let candidate: Option<Deployment> = get(client, &namespace, &format!("{target}-candidate")).await?;
         let all = rollouts_to(client, &namespace, &target).await?;
-        let versions: Vec<ModelVersion> = list(client, &namespace, ListParams::default()).await?;
+        // Only names are taken from the other versions: one that cannot be read must not keep a version from going back.
+        let versions = guarded(client, &namespace, ListParams::default()).await?;
+        let versions: Vec<ModelVersion> = versions.readable;
         let owner = candidate
             .as_ref()
             .and_then(|c| c.labels().get(names::LABEL_ROLLOUT_UID).cloned());
@@ -72,13 +75,9 @@ impl Controller for Rollouts {
             now,
             version: versions.iter().find(|v| v.name_any() == *wanted).cloned(),
             target: get(client, &namespace, &target).await?,
-            candidate_owner_exists: all.iter().any(|r| r.metadata.uid == owner),
+            candidate_owner_exists: all.metadata().any(|m| m.uid == owner),
             candidate,
-            others: all
-                .iter()
-                .filter(|r| r.metadata.uid != rollout.metadata.uid)
-                .map(Peer::of)
-                .collect(),
+            others: others(&all, &rollout),
             pipeline: pipeline(client, &namespace, &rollout).await?,
             versions: versions
                 .iter()
@@ -111,32 +110,37 @@ async fn pipeline(client: &Client, namespace: &str, rollout: &Rollout) -> Result
     Ok(Some(PipelineFacts::of(&pipeline, &policies)))
 }
 
-/// Asks the providers of the checks that are due.
+/// The other Rollouts of the target.
+fn others(all: &Guarded<Rollout>, rollout: &Rollout) -> Vec<Peer> {
+    let others = all.readable.iter().filter(|r| r.metadata.uid != rollout.metadata.uid);
+    let unreadable = all.unreadable.iter().map(Peer::unreadable);
+    others.map(Peer::of).chain(unreadable).collect()
+}
+
+/// Asks the providers of the checks that are due, all at once: a slow one costs its time once.
 async fn answers(context: &Context, settings: &Settings, rollout: &Rollout, now: Timestamp) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    for check in rollout::due_checks(rollout, now) {
-        let provider = settings
-            .metric_providers
-            .iter()
-            .find(|p| p.name == check.provider_ref.name);
+    let due = rollout::due_checks(rollout, now);
+    join_all(due.into_iter().map(|check| async move {
+        let mut providers = settings.metric_providers.iter();
+        let provider = providers.find(|p| p.name == check.provider_ref.name);
         let url = provider.map(|p| p.url.as_str());
-        let candidate = ask(context, url, &check.query, rollout, now).await;
-        let baseline = match &check.baseline_query {
+        let other = async |query: &Option<String>| match query {
             Some(query) => Some(ask(context, url, query, rollout, now).await),
             None => None,
         };
-        let samples = match &check.samples_query {
-            Some(query) => Some(ask(context, url, query, rollout, now).await),
-            None => None,
-        };
-        answers.push(Answer {
+        let (candidate, baseline, samples) = tokio::join!(
+            ask(context, url, &check.query, rollout, now),
+            other(&check.baseline_query),
+            other(&check.samples_query),
+        );
+        Answer {
             check: check.name.clone(),
             candidate,
             baseline,
             samples,
-        });
-    }
-    answers
+        }
+    }))
+    .await
 }
 
 async fn ask(context: &Context, url: Option<&str>, text: &str, rollout: &Rollout, now: Timestamp) -> Reading {

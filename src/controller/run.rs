@@ -13,7 +13,7 @@ use kube::{Client, Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{approvals, get, list, live, policies, readable, versions};
+use crate::lookup::{Guarded, approvals, get, guarded, list, live, policies, versions};
 
 /// Reconciles FlywheelRuns.
 pub struct Runs;
@@ -135,7 +135,7 @@ async fn jobs(client: &Client, namespace: &str, run: &FlywheelRun) -> Result<Vec
 }
 
 async fn peers(client: &Client, namespace: &str, run: &FlywheelRun) -> Result<Vec<Peer>, Error> {
-    let all: Vec<FlywheelRun> = readable(client, namespace).await?;
-    let others = all.iter().filter(|r| r.metadata.uid != run.metadata.uid);
+    let all: Guarded<FlywheelRun> = guarded(client, namespace, ListParams::default()).await?;
+    let others = all.readable.iter().filter(|r| r.metadata.uid != run.metadata.uid);
     Ok(others.filter_map(Peer::of).collect())
 }

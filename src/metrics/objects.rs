@@ -57,7 +57,7 @@ const FAMILIES: [(&str, &str, &[&str]); 17] = [
     ),
     (
         "flywheel_pipeline_last_success_timestamp_seconds",
-        "When the last run ended, if it ended well.",
+        "When a run last ended well.",
         &[],
     ),
     (
@@ -211,10 +211,8 @@ impl Shown for FlywheelPipeline {
         let suspended = if self.spec.suspend { "true" } else { "false" };
         of.set("flywheel_pipeline_info", &[level.name(), suspended], 1.0);
         of.conditions("flywheel_pipeline_condition", &status.conditions);
-        let good = [RunOutcome::Promoted, RunOutcome::Registered].map(RunOutcome::name);
-        if let Some(last) = status.last_run.filter(|l| good.contains(&l.outcome.as_str())) {
-            let metric = "flywheel_pipeline_last_success_timestamp_seconds";
-            of.set(metric, &[], seconds(&last.finished_at));
+        if let Some(at) = &status.last_success_time {
+            of.set("flywheel_pipeline_last_success_timestamp_seconds", &[], seconds(at));
         }
     }
 }

@@ -231,7 +231,7 @@ fn cluster_kubectl_explain_answers_what_a_user_asks() {
 }
 
 #[test]
-fn whole_objects_are_found_on_a_page() {
+fn cluster_whole_objects_are_found_on_a_page() {
     let page = "text\n```yaml\napiVersion: v1\nkind: A\n```\n```yaml\nconfig: {}\n```\n```sh\napiVersion: no\n```\n";
     assert_eq!(manifests(page), ["apiVersion: v1\nkind: A\n"]);
 }

@@ -112,7 +112,7 @@ fn conclude(count: &Count) -> Result<()> {
 
 /// Kinds of tests on clusters, by the beginning of their names: on an API server, there with operators of their own
 /// whose writes go wrong, on a node, and those that change and remove the operator.
-const KINDS: [&str; 4] = ["cluster_", "fault_", "node_", "helm_"];
+pub(crate) const KINDS: [&str; 4] = ["cluster_", "fault_", "node_", "helm_"];
 
 /// Whether only tests of that kind can match.
 fn names_only(filter: Option<&str>, kind: &str) -> bool {
@@ -174,7 +174,7 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
         outcome = tests(count, filter, "cluster_", &env);
     }
     drop(operator);
-    if args.long || names_only(filter, "fault_") {
+    if !names_only(filter, "cluster_") {
         let program = built.join("flywheel-operator").display().to_string();
         let kubeconfig = chart::kubeconfig(&cluster)?.display().to_string();
         env.extend([

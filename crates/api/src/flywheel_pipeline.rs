@@ -392,6 +392,9 @@ pub struct FlywheelPipelineStatus {
     /// Run that ended last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// When a run last ended well: its version was promoted, or registered where there is no rollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
     /// Highest run number given so far.
     pub last_run_number: i64,
     /// Highest version number seen so far.

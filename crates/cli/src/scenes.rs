@@ -33,6 +33,14 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
         "lastTransitionTime": ago(2), "observedGeneration": 1 })
 }
 
+/// Conditions of a run or rollout whose version serves.
+fn promoted(message: &str) -> Value {
+    json!([
+        condition("Ready", "True", "Promoted", message),
+        condition("Complete", "True", "Promoted", message)
+    ])
+}
+
 /// Pipeline, the version that serves, its run and rollout, its Deployment with three pods.
 pub fn quiet() -> World {
     let ready = condition("Ready", "True", "Idle", "The next run starts at 2026-03-09T03:00:00Z.");
@@ -50,30 +58,14 @@ pub fn quiet() -> World {
     run["status"]["outcome"] = json!("Promoted");
     run["status"]["outcomeReason"] = json!("Version eta-6 serves.");
     run["status"]["finishedAt"] = ago(5000);
-    run["status"]["conditions"] = json!([
-        condition("Ready", "True", "Promoted", "Version eta-6 serves."),
-        condition("Complete", "True", "Promoted", "Version eta-6 serves.")
-    ]);
+    run["status"]["conditions"] = promoted("Version eta-6 serves.");
     let mut rollout = rollout("eta-6", "Promoted", 5050);
     rollout["status"]["finishedAt"] = ago(5000);
     rollout["status"]["promotedAt"] = ago(5010);
-    rollout["status"]["outcomeReason"] =
-        json!("The version serves since 2026-02-26T23:00:00Z; nothing spoke against it.");
+    let serves = "The version serves since 2026-02-26T23:00:00Z; nothing spoke against it.";
+    rollout["status"]["outcomeReason"] = json!(serves);
     rollout["status"]["baseline"] = json!({ "version": "eta-5", "value": "pvc://store/eta-5" });
-    rollout["status"]["conditions"] = json!([
-        condition(
-            "Ready",
-            "True",
-            "Promoted",
-            "The version serves since 2026-02-26T23:00:00Z; nothing spoke against it."
-        ),
-        condition(
-            "Complete",
-            "True",
-            "Promoted",
-            "The version serves since 2026-02-26T23:00:00Z; nothing spoke against it."
-        )
-    ]);
+    rollout["status"]["conditions"] = promoted(serves);
     World {
         namespace: "ml".to_owned(),
         now: NOW.parse().unwrap(),

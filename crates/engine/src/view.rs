@@ -59,6 +59,16 @@ pub struct Policies {
     pub found: Vec<PolicyView>,
     /// Names of policies that the pipeline names and that do not exist.
     pub missing: Vec<String>,
+    /// Names of policies that this version of the operator cannot read: each may apply.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
+}
+
+/// A policy whose word is not known.
+pub(crate) struct Absent<'a> {
+    pub name: &'a str,
+    pub reason: &'static str,
+    pub message: String,
 }
 
 impl Policies {
@@ -81,14 +91,45 @@ impl Policies {
         };
         let mut found: Vec<PolicyView> = all.into_iter().filter(applies).collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { found, missing }
+        Self {
+            found,
+            missing,
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// The same with policies that exist and cannot be read.
+    #[must_use]
+    pub fn with_unreadable(mut self, names: Vec<String>) -> Self {
+        self.missing.retain(|missing| !names.contains(missing));
+        self.unreadable = names;
+        self
+    }
+
+    /// Policies whose word is not known, and what to do about each.
+    pub(crate) fn absent(&self) -> impl Iterator<Item = Absent<'_>> {
+        let missing = self.missing.iter().map(|name| Absent {
+            name,
+            reason: "PolicyNotFound",
+            message: format!(
+                "spec.biasPolicies names BiasPolicy {name}, which does not exist: create it or take it out."
+            ),
+        });
+        let unreadable = self.unreadable.iter().map(|name| Absent {
+            name,
+            reason: "PolicyUnreadable",
+            message: format!(
+                "BiasPolicy {name} cannot be read by this version of the operator, and may apply: its condition Ready says why."
+            ),
+        });
+        missing.chain(unreadable)
     }
 
     /// Highest level that each policy allows. A policy that is missing could cap the level: until it is there, nothing
     /// is decided without a person.
     #[must_use]
     pub fn caps(&self) -> Vec<AutomationLevel> {
-        let missing = self.missing.iter().map(|_| AutomationLevel::HumanOversight);
+        let missing = self.absent().map(|_| AutomationLevel::HumanOversight);
         self.found
             .iter()
             .filter_map(|p| p.spec.max_automation_level)

@@ -21,6 +21,8 @@ pub enum Answer {
     Refusal,
     /// The status 503 with a body that is no answer.
     Down,
+    /// None: the connection stays open.
+    Silence,
 }
 
 #[derive(Default)]
@@ -98,6 +100,7 @@ async fn answer(RawQuery(raw): RawQuery) -> (StatusCode, String) {
             (StatusCode::BAD_REQUEST, body.to_string())
         }
         Answer::Down => (StatusCode::SERVICE_UNAVAILABLE, "<html>busy</html>".to_owned()),
+        Answer::Silence => std::future::pending().await,
     }
 }
 

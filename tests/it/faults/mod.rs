@@ -22,7 +22,7 @@ use crate::fast::fast;
 /// Histories at once.
 const AT_ONCE: usize = 6;
 /// Without the long variant one plan in so many is run.
-const SAMPLE: usize = 11;
+const SAMPLE: usize = 67;
 /// An operator that has nothing to do writes nothing for so long.
 const REST: Duration = Duration::from_secs(3);
 

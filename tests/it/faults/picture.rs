@@ -150,7 +150,7 @@ fn differs(at: &str, expected: &Value, found: &Value) -> Option<String> {
 }
 
 #[test]
-fn what_two_histories_share_is_compared_and_nothing_else() {
+fn fault_what_two_histories_share_is_compared_and_nothing_else() {
     let picture = |value: Value| Picture(BTreeMap::from([("Run/a".to_owned(), value)]));
     let one = picture(json!({ "uid": "1", "phase": "Done", "names": ["a", "b"] }));
     let two = picture(json!({ "uid": "2", "phase": "Done", "names": ["a", "c"] }));

@@ -103,7 +103,7 @@ fn all() -> Vec<(&'static str, usize)> {
 }
 
 #[test]
-fn at_least_a_hundred_and_fifty_wrong_specs_are_known() {
+fn cluster_at_least_a_hundred_and_fifty_wrong_specs_are_known() {
     let table = all();
     let sum: usize = table.iter().map(|(_, count)| count).sum();
     for (kind, count) in table {
@@ -113,7 +113,7 @@ fn at_least_a_hundred_and_fifty_wrong_specs_are_known() {
 }
 
 #[test]
-fn mistakes_are_set_and_added() {
+fn cluster_mistakes_are_set_and_added() {
     let mut object = json!({ "a": [{ "b": 1 }] });
     set(&mut object, "/a/0/b", &json!(2));
     set(&mut object, "/a/0/c", &json!(3));

@@ -140,6 +140,30 @@ async fn cluster_a_provider_that_cannot_be_reached_or_is_unknown_is_an_error_tha
 }
 
 #[tokio::test]
+async fn cluster_a_provider_that_never_answers_does_not_keep_a_version_from_going_back() {
+    let scene = scene(fast("silence").await, 2).await;
+    let metrics = ["errors", "others", "samples"];
+    metrics.map(|metric| scene.say(metric, Answer::Silence));
+    let queries =
+        json!({ "baselineQuery": scene.query("others"), "samplesQuery": scene.query("samples"), "minSamples": 1 });
+    let checks: Vec<Value> = (0..8)
+        .map(|n| {
+            let mut check = errors(&scene, queries.clone());
+            check["name"] = json!(format!("errors-{n}"));
+            check
+        })
+        .collect();
+    let plan = plan(&[step("half", 50)], json!({ "checks": checks }));
+    scene.roll("up", "eta-2", plan).await;
+    let unanswered = verdict(&scene, "Error").await;
+    let said = unanswered["status"]["checks"].to_string();
+    assert!(said.contains("no answer within 10 s"), "{said}");
+    scene.want("up", "RollBack").await;
+    scene.ended("up", "RolledBack").await;
+    scene.finish(Some(&uri(1)), 2).await;
+}
+
+#[tokio::test]
 async fn cluster_the_candidate_is_compared_with_the_baseline() {
     let scene = scene(fast("compare").await, 1).await;
     scene.say("candidate", Answer::Number(11.0));

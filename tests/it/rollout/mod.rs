@@ -21,3 +21,4 @@ mod references;
 mod scenarios;
 pub mod scene;
 mod target;
+mod unreadable;

@@ -57,66 +57,89 @@ pub fn gain(scores: &[Score], live: &[Live]) -> Option<f64> {
     (frozen > 0.0).then(|| (1.0 - flywheel / frozen) * 100.0)
 }
 
+/// A version that never became live, on the week in which it was judged.
+struct Refused<'a> {
+    week: f64,
+    error: f64,
+    version: &'a str,
+    what: &'a str,
+}
+
 /// Error per week, and the minutes that the flywheel saved.
 pub fn weeks(scores: &[Score], live: &[Live], refused: &[(u32, String, &str)]) -> String {
     let points = lines(scores, live);
     let mut svg = Svg::new(WIDTH, 486.0);
-    let judged = refused.iter().filter_map(|(week, version, what)| {
-        let score = scores.iter().find(|s| s.week == *week && s.version == *version)?;
-        Some((f64::from(*week), score.all, version.clone(), *what))
-    });
-    let judged: Vec<_> = judged.collect();
-    let all = points
-        .iter()
-        .flat_map(|(_, a, b)| [*a, *b])
-        .chain(judged.iter().map(|j| j.1));
-    let (low, high) = all.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
     if points.is_empty() {
         return svg.finish("no scores");
     }
-    let above = Frame {
+    let judged = refused.iter().filter_map(|(week, version, what)| {
+        let score = scores.iter().find(|s| s.week == *week && s.version == *version)?;
+        Some(Refused {
+            week: f64::from(*week),
+            error: score.all,
+            version,
+            what,
+        })
+    });
+    let judged: Vec<_> = judged.collect();
+    let above = errors(&mut svg, &points, &judged);
+    for one in &judged {
+        mark_refused(&mut svg, &above, one);
+    }
+    for one in live.iter().skip(1) {
+        mark_live(&mut svg, &above, one);
+    }
+    saved(&mut svg, &points);
+    svg.finish("Error per week of the flywheel and of the first model")
+}
+
+/// The errors of what served and of the first model; the frame has room for those of refused versions, too.
+fn errors(svg: &mut Svg, points: &[(u32, f64, f64)], refused: &[Refused<'_>]) -> Frame {
+    let all = points
+        .iter()
+        .flat_map(|(_, a, b)| [*a, *b])
+        .chain(refused.iter().map(|one| one.error));
+    let (low, high) = all.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+    let frame = Frame {
         x: (60.0, 940.0),
         y: (40.0, 280.0),
         from_to: (3.5, 25.5),
         low_high: ((low - 0.6).floor(), (high + 0.6).ceil()),
     };
-    above.axes(&mut svg, 1.0, 2.0);
+    frame.axes(svg, 1.0, 2.0);
     svg.text(60.0, 20.0, Anchor::Start, "title", "Mean absolute error, minutes");
     let series = |pick: fn(&(u32, f64, f64)) -> f64| {
-        let each = points.iter().map(|p| above.at(f64::from(p.0), pick(p)));
+        let each = points.iter().map(|p| frame.at(f64::from(p.0), pick(p)));
         each.collect::<Vec<_>>()
     };
     svg.path(&series(|p| p.1), FROZEN, "series");
     svg.path(&series(|p| p.2), BLUE, "series");
     legend(
-        &mut svg,
+        svg,
         &[("first model, kept frozen", FROZEN), ("flywheel (what served)", BLUE)],
     );
-    for (week, error, version, what) in &judged {
-        let at = above.at(*week, *error);
-        svg.dot(at, RED, true);
-        let side = if *week >= 24.0 {
-            (Anchor::End, -9.0)
-        } else {
-            (Anchor::Start, 9.0)
-        };
-        // Two of them lie close together: the lower one gets its name below.
-        let down = if *what == "stopped" { 16.0 } else { -8.0 };
-        svg.text(at.0 + side.1, at.1 + down, side.0, "note", &format!("{version} {what}"));
-    }
-    for one in live.iter().skip(1) {
-        let (x, _) = above.at(f64::from(one.from) - 0.5, 0.0);
-        svg.line((x, 40.0), (x, 440.0), "event");
-        svg.text(
-            x + 6.0,
-            52.0,
-            Anchor::Start,
-            "note",
-            &format!("{} is live", one.version),
-        );
-    }
-    saved(&mut svg, &points);
-    svg.finish("Error per week of the flywheel and of the first model")
+    frame
+}
+
+fn mark_refused(svg: &mut Svg, frame: &Frame, one: &Refused<'_>) {
+    let Refused { version, what, .. } = one;
+    let (x, y) = frame.at(one.week, one.error);
+    svg.dot((x, y), RED, true);
+    let (anchor, gap) = if one.week >= 24.0 {
+        (Anchor::End, -9.0)
+    } else {
+        (Anchor::Start, 9.0)
+    };
+    // Two of them lie close together: the lower one gets its name below.
+    let down = if *what == "stopped" { 16.0 } else { -8.0 };
+    svg.text(x + gap, y + down, anchor, "note", &format!("{version} {what}"));
+}
+
+fn mark_live(svg: &mut Svg, frame: &Frame, one: &Live) {
+    let (x, _) = frame.at(f64::from(one.from) - 0.5, 0.0);
+    svg.line((x, 40.0), (x, 440.0), "event");
+    let note = format!("{} is live", one.version);
+    svg.text(x + 6.0, 52.0, Anchor::Start, "note", &note);
 }
 
 fn saved(svg: &mut Svg, points: &[(u32, f64, f64)]) {

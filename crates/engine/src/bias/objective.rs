@@ -1,6 +1,6 @@
 //! The verdict of one objective on one attribute.
 
-use flywheel_api::bias_policy::{Compare, Limit, Mode, Objective, ProtectedAttribute};
+use flywheel_api::bias_policy::{Compare, Improvement, Limit, Mode, Objective, ProtectedAttribute};
 use flywheel_api::flywheel_run::StageStatus;
 use flywheel_api::reference::{BiasVerdict, Direction, Verdict};
 use flywheel_api::schema::Decimal;
@@ -49,50 +49,37 @@ pub fn judge(case: &Case<'_>, objective: &Objective, groups: &[Group<'_>]) -> Bi
             None => return broken(case, group),
         }
     }
-    let Limit { min, max } = &objective.limit;
+    let (Limit { min, max }, metric) = (&objective.limit, &objective.metric);
     let limits = (
         min.as_ref().and_then(Decimal::value),
         max.as_ref().and_then(Decimal::value),
     );
-    match (objective.compare, limits) {
+    let (found, bound, what) = match (objective.compare, limits) {
         (Compare::WorstGroup, (Some(min), None)) => {
-            let found = estimates.iter().map(|(g, e)| found(g, e.negated())).collect();
-            at_most(case, objective.mode, found, Bound::AtLeast(min), &objective.metric)
+            let found = each(&estimates, Estimate::negated);
+            (found, Bound::AtLeast(min), metric.clone())
         }
         (Compare::WorstGroup, (None, Some(max))) => {
-            let found = estimates.iter().map(|(g, e)| found(g, *e)).collect();
-            at_most(case, objective.mode, found, Bound::AtMost(max), &objective.metric)
+            let found = each(&estimates, |e| e);
+            (found, Bound::AtMost(max), metric.clone())
         }
         (Compare::Difference, (None, Some(max))) => {
-            let what = format!("the gap of {}", objective.metric);
-            at_most(
-                case,
-                objective.mode,
-                pairs(&estimates, |a, b| Some(a.minus(b))).unwrap_or_default(),
-                Bound::AtMost(max),
-                &what,
-            )
+            let found = differences(&estimates);
+            (found, Bound::AtMost(max), format!("the gap of {metric}"))
         }
         (Compare::Ratio, (Some(min), None)) => {
             let Some(found) = pairs(&estimates, |a, b| Some(a.over(b)?.negated())) else {
-                let what = format!("a ratio of {} needs values and bounds above 0", objective.metric);
+                let what = format!("a ratio of {metric} needs values and bounds above 0");
                 return case.verdict(Verdict::Error, "RatioUndefined", "", &what);
             };
-            at_most(
-                case,
-                objective.mode,
-                found,
-                Bound::AtLeast(min),
-                &format!("the ratio of {}", objective.metric),
-            )
+            (found, Bound::AtLeast(min), format!("the ratio of {metric}"))
         }
-        (Compare::WorstGroup | Compare::Difference | Compare::Ratio, _) => case.verdict(
-            Verdict::Error,
-            "BrokenLimit",
-            "",
-            "the limit does not fit the comparison",
-        ),
-    }
+        (Compare::WorstGroup | Compare::Difference | Compare::Ratio, _) => {
+            let what = "the limit does not fit the comparison";
+            return case.verdict(Verdict::Error, "BrokenLimit", "", what);
+        }
+    };
+    at_most(case, objective.mode, found, bound, &what)
 }
 
 /// Limits on how the candidate may shift between groups against the live version.
@@ -106,61 +93,89 @@ pub fn improvement(
         return Vec::new();
     };
     let case = |name: &str| Case::new(policy, name, attribute, rule.enforcement);
-    let per_group = rule
-        .per_group
-        .as_ref()
-        .map(|p| (case("improvement"), p.max_regression.value(), p.mode, false));
-    let gap = rule
-        .gap
-        .as_ref()
-        .map(|g| (case("improvement-gap"), g.max_widening.value(), g.mode, true));
-    let judge = |(case, limit, mode, widening): (Case<'_>, Option<f64>, Mode, bool)| {
-        match live {
-            Live::Nothing => {
-                let what = "there is no live version to compare with yet";
-                return case.verdict(Verdict::NotApplicable, "NoLiveVersion", "", what);
-            }
-            Live::Changed => {
-                let what = "another version serves than the one that the groups were compared with";
-                return case.verdict(Verdict::Error, "LiveVersionChanged", "", what);
-            }
-            Live::Same => {}
+    let per_group = rule.per_group.as_ref().map(|p| Shift {
+        case: case("improvement"),
+        rule,
+        limit: p.max_regression.value(),
+        mode: p.mode,
+        of: ShiftOf::EachGroup,
+    });
+    let gap = rule.gap.as_ref().map(|g| Shift {
+        case: case("improvement-gap"),
+        rule,
+        limit: g.max_widening.value(),
+        mode: g.mode,
+        of: ShiftOf::Gap,
+    });
+    let limits = per_group.into_iter().chain(gap);
+    limits.map(|limit| limit.judge(stages, live)).collect()
+}
+
+/// What a limit on a shift is about.
+#[derive(Clone, Copy)]
+enum ShiftOf {
+    /// How much worse every group may become by itself.
+    EachGroup,
+    /// How much further two groups may move apart.
+    Gap,
+}
+
+/// One limit on how the candidate may differ from the live version.
+struct Shift<'a> {
+    case: Case<'a>,
+    rule: &'a Improvement,
+    limit: Option<f64>,
+    mode: Mode,
+    of: ShiftOf,
+}
+
+impl Shift<'_> {
+    fn judge(&self, stages: &[StageStatus], live: Live) -> BiasVerdict {
+        if let Some(verdict) = self.incomparable(live) {
+            return verdict;
         }
-        let groups = match case.table(stages, &rule.metric) {
+        let (case, metric) = (&self.case, &self.rule.metric);
+        let groups = match case.table(stages, metric) {
             Ok(groups) => groups,
             Err(verdict) => return *verdict,
         };
         let mut changes = Vec::new();
         for group in &groups {
-            match group.worsening(rule.direction) {
+            match group.worsening(self.rule.direction) {
                 Some(estimate) => changes.push((group, estimate)),
-                None => return not_compared(&case, group),
+                None => return not_compared(case, group),
             }
         }
-        let Some(limit) = limit else {
+        let Some(limit) = self.limit else {
             return case.verdict(Verdict::Error, "BrokenLimit", "", "the limit is no number");
         };
-        if widening {
-            let found = pairs(&changes, |a, b| Some(a.minus(b))).unwrap_or_default();
-            at_most(
-                &case,
-                mode,
-                found,
-                Bound::AtMost(limit),
-                &format!("the widening of {} between groups", rule.metric),
-            )
-        } else {
-            let found = changes.iter().map(|(g, e)| found(g, *e)).collect();
-            at_most(
-                &case,
-                mode,
-                found,
-                Bound::AtMost(limit),
-                &format!("the worsening of {}", rule.metric),
-            )
-        }
-    };
-    per_group.into_iter().chain(gap).map(judge).collect()
+        let (found, what) = match self.of {
+            ShiftOf::EachGroup => (each(&changes, |e| e), format!("the worsening of {metric}")),
+            ShiftOf::Gap => (
+                differences(&changes),
+                format!("the widening of {metric} between groups"),
+            ),
+        };
+        at_most(case, self.mode, found, Bound::AtMost(limit), &what)
+    }
+
+    /// The verdict where the evaluation compared with something else than what serves.
+    fn incomparable(&self, live: Live) -> Option<BiasVerdict> {
+        let (verdict, reason, what) = match live {
+            Live::Same => return None,
+            Live::Nothing => (
+                Verdict::NotApplicable,
+                "NoLiveVersion",
+                "there is no live version to compare with yet",
+            ),
+            Live::Changed => (
+                Verdict::Error,
+                "LiveVersionChanged",
+                "another version serves than the one that the groups were compared with",
+            ),
+        };
+        Some(self.case.verdict(verdict, reason, "", what))
+    }
 }
 
 fn found(group: &Group<'_>, estimate: Estimate) -> Found {
@@ -169,6 +184,16 @@ fn found(group: &Group<'_>, estimate: Estimate) -> Found {
         samples: group.metric.samples,
         estimate,
     }
+}
+
+/// Every group by itself.
+fn each(groups: &[(&Group<'_>, Estimate)], view: impl Fn(Estimate) -> Estimate) -> Vec<Found> {
+    groups.iter().map(|(group, e)| found(group, view(*e))).collect()
+}
+
+/// How far every group is above every other one.
+fn differences(groups: &[(&Group<'_>, Estimate)]) -> Vec<Found> {
+    pairs(groups, |a, b| Some(a.minus(b))).unwrap_or_default()
 }
 
 /// Every ordered pair of different groups; nothing if one of them has no such comparison.

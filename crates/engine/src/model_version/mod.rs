@@ -105,6 +105,7 @@ impl Delivery {
 
 /// What to do with a version: at most one write.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "a decision that reads as a table")]
 pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
     let name = o.version.metadata.name.clone().unwrap_or_default();
     let stored = o.version.status.clone().unwrap_or_default();

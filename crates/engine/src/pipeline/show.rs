@@ -2,6 +2,7 @@
 
 use flywheel_api::condition;
 use flywheel_api::flywheel_pipeline::{FlywheelPipelineStatus, LastRun, TriggerType, VersionSince};
+use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::reference::NameRef;
 use flywheel_api::schema::Duration;
 use jiff::{SignedDuration, Timestamp};
@@ -54,6 +55,13 @@ pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
             finished_at: Time(at),
         });
     }
+    // The run itself may be forgotten, and others may have failed since.
+    let good = o
+        .runs
+        .iter()
+        .filter(|r| r.ours && r.outcome.is_some_and(RunOutcome::is_success));
+    let known = status.last_success_time.take().map(|t| t.0);
+    status.last_success_time = known.max(good.filter_map(|r| r.finished).max()).map(Time);
 }
 
 /// When the live version becomes too old.

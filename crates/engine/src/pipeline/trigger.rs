@@ -100,13 +100,11 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
         );
         return Some(Plan::ready("OnRequest", message, stale));
     }
-    let missing = o.policies.missing.first()?;
-    let since = missing_since(&status.conditions, "PolicyNotFound", o.now);
-    let message = format!(
-        "spec.biasPolicies names BiasPolicy {missing}, which does not exist: create it or take it out. No run starts without it."
-    );
+    let absent = o.policies.absent().next()?;
+    let since = missing_since(&status.conditions, absent.reason, o.now);
+    let message = format!("{} No run starts without it.", absent.message);
     Some(Plan {
-        standing: Standing::missing(since, o.now, "PolicyNotFound", message),
+        standing: Standing::missing(since, o.now, absent.reason, message),
         until: Some(since + PATIENCE).filter(|at| *at > o.now),
     })
 }

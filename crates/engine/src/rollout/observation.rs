@@ -6,6 +6,7 @@ use flywheel_api::rollout::{RolloutPhase, Side};
 use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::ApprovalView;
@@ -86,6 +87,22 @@ impl Peer {
             baseline: status.baseline,
             target_uid: status.target_uid,
             deleting: rollout.metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    /// A Rollout that cannot be read. Nobody knows how far it is: who has not begun waits behind it.
+    #[must_use]
+    pub fn unreadable(metadata: &ObjectMeta) -> Self {
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            created: Timestamp::UNIX_EPOCH,
+            phase: RolloutPhase::Pending,
+            settled_at: None,
+            candidate: None,
+            baseline: None,
+            target_uid: None,
+            deleting: false,
         }
     }
 }

@@ -1,15 +1,24 @@
 //! Which checks are due, and the queries that are sent for them.
 
 use flywheel_api::Rollout;
-use flywheel_api::rollout::{CheckSpec, RolloutPhase, RolloutStatus};
+use flywheel_api::rollout::{CheckSpec, RolloutDesiredState, RolloutPhase, RolloutStatus};
 use jiff::{SignedDuration, Timestamp};
 
-/// Checks that are to be asked now: those that apply at this step and whose interval has passed.
+/// Checks that are to be asked now: those that apply at this step and whose interval has passed. None while the Rollout
+/// is told to go back, which no provider may delay.
 #[must_use]
 pub fn due_checks(rollout: &Rollout, now: Timestamp) -> Vec<&CheckSpec> {
     let Some(status) = &rollout.status else {
         return Vec::new();
     };
+    let back = match rollout.spec.desired_state {
+        RolloutDesiredState::RollBack => true,
+        RolloutDesiredState::Abort => status.phase != RolloutPhase::Observing,
+        _ => false,
+    };
+    if back || rollout.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
     applicable(rollout, status)
         .filter(|check| due_at(check, status).is_some_and(|due| due <= now))
         .collect()

@@ -12,6 +12,7 @@ use crate::approval::{Demand, tally};
 use crate::evidence::freeze;
 use crate::promotion::{Assessment, assess};
 use crate::standing::{Kind, Standing};
+use crate::view::Absent;
 use crate::{bias, gate};
 
 /// Bias verdicts that a status keeps.
@@ -44,7 +45,7 @@ pub fn promotion(turn: &mut Turn<'_>) -> Option<Next> {
         &turn.status.stages,
         bias::Live::of(compared, live),
     );
-    verdicts.extend(turn.o.policies.missing.iter().map(|name| missing_policy(name)));
+    verdicts.extend(turn.o.policies.absent().map(|absent| unheard(&absent)));
     verdicts.extend(withdrawn(turn));
     let verdicts = worst(verdicts);
     let assessment = assess(&plan.gates, &gates, &verdicts, turn.level(), live.is_none());
@@ -78,17 +79,17 @@ pub fn promotion(turn: &mut Turn<'_>) -> Option<Next> {
 fn withdrawn(turn: &Turn<'_>) -> Vec<BiasVerdict> {
     let policies = &turn.o.policies;
     let applies =
-        |name: &str| policies.found.iter().any(|p| p.name == name) || policies.missing.iter().any(|n| n == name);
+        |name: &str| policies.found.iter().any(|p| p.name == name) || policies.absent().any(|a| a.name == name);
     let mut names: Vec<&str> = turn.status.bias.iter().map(|v| v.policy.as_str()).collect();
     names.dedup();
     let gone = names.into_iter().filter(|name| !applies(name));
     gone.map(|name| {
         let message = format!("BiasPolicy {name} judged this version and then was withdrawn: request a new run.");
-        BiasVerdict {
-            reason: "PolicyWithdrawn".to_owned(),
+        unheard(&Absent {
+            name,
+            reason: "PolicyWithdrawn",
             message,
-            ..missing_policy(name)
-        }
+        })
     })
     .collect()
 }
@@ -102,9 +103,10 @@ fn worst(mut verdicts: Vec<BiasVerdict>) -> Vec<BiasVerdict> {
     verdicts
 }
 
-fn missing_policy(name: &str) -> BiasVerdict {
+/// The verdict of a policy whose word is not known: never a pass.
+fn unheard(absent: &Absent<'_>) -> BiasVerdict {
     BiasVerdict {
-        policy: name.to_owned(),
+        policy: absent.name.to_owned(),
         policy_uid: String::new(),
         policy_generation: 0,
         objective: "policy".to_owned(),
@@ -112,8 +114,8 @@ fn missing_policy(name: &str) -> BiasVerdict {
         group: String::new(),
         verdict: Verdict::Error,
         enforcement: Enforcement::Block,
-        reason: "PolicyNotFound".to_owned(),
-        message: format!("spec.biasPolicies names BiasPolicy {name}, which does not exist: create it or take it out."),
+        reason: absent.reason.to_owned(),
+        message: absent.message.clone(),
         value: None,
         bound: None,
         limit: None,

@@ -4,9 +4,10 @@ use flywheel_api::flywheel_run::StageOutcome;
 use flywheel_api::schema::{Decimal, Digest, Uri};
 use flywheel_api::stage::StageType;
 use flywheel_api::stage_contract::{
-    Artifact, ArtifactType, GroupTable, MAX_RESULT_BYTES, Metric, MetricBaseline, STAGE_API_VERSION, StageResult,
-    WireBaseline, WireGroups, WireMetric,
+    Artifact, ArtifactType, Attestations, Dropped, GroupTable, MAX_RESULT_BYTES, Metric, MetricBaseline,
+    STAGE_API_VERSION, StageResult, WireBaseline, WireGroups, WireMetric,
 };
+use serde_json::Value;
 
 /// What a stage has to report.
 pub struct Expected<'a> {
@@ -20,20 +21,7 @@ pub struct Expected<'a> {
 
 /// What a stage reported, in the form that is kept; else a sentence that says what is wrong with it.
 pub fn read(message: &str, expected: &Expected<'_>) -> Result<StageOutcome, String> {
-    if message.len() > MAX_RESULT_BYTES {
-        return Err(format!(
-            "the result has {} bytes, {MAX_RESULT_BYTES} are allowed: report larger things as artifacts",
-            message.len()
-        ));
-    }
-    let result: StageResult =
-        serde_json::from_str(message).map_err(|e| format!("the result is no valid JSON of the stage contract: {e}"))?;
-    if result.api_version != STAGE_API_VERSION {
-        return Err(format!(
-            "apiVersion is {:?}, {STAGE_API_VERSION:?} is understood",
-            shown(&result.api_version)
-        ));
-    }
+    let result = parse(message)?;
     if result.id != expected.id {
         return Err(format!(
             "id is {:?}, this attempt is {:?}: repeat the id of the stage file",
@@ -48,39 +36,67 @@ pub fn read(message: &str, expected: &Expected<'_>) -> Result<StageOutcome, Stri
     result.artifacts.iter().try_for_each(|a| artifact(a, expected.output))?;
     unique("artifacts", result.artifacts.iter().map(|a| a.name.as_str()))?;
     unique("metrics", result.metrics.iter().map(|m| m.name.as_str()))?;
-    let mut tables = std::collections::BTreeSet::new();
-    if let Some(twice) = result.groups.iter().find(|g| !tables.insert((&g.metric, &g.attribute))) {
-        return Err(format!(
-            "groups of {} by {} are reported twice: report each table once",
-            shown(&twice.metric),
-            shown(&twice.attribute)
-        ));
+    unique_tables(&result.groups)?;
+    if expected.type_ == StageType::Train {
+        one_model(&result.artifacts)?;
     }
-    let models = result
-        .artifacts
-        .iter()
-        .filter(|a| a.type_ == ArtifactType::Model)
-        .count();
-    if expected.type_ == StageType::Train && models != 1 {
-        return Err(format!(
-            "a stage of type Train reports exactly one artifact of type Model, this one reported {models}"
-        ));
-    }
-    if let Some(attestations) = &result.attestations {
-        let fine =
-            |d: &flywheel_api::stage_contract::Dropped| named(&d.reason) && (0..=1_000_000_000_000).contains(&d.count);
-        if attestations.dropped.len() > 32 || !attestations.dropped.iter().all(fine) {
-            return Err(
-                "attestations.dropped needs at most 32 reasons of 1 to 63 characters with counts from 0".to_owned(),
-            );
-        }
-    }
+    result.attestations.iter().try_for_each(attestations)?;
     Ok(StageOutcome {
         metrics: result.metrics.iter().map(metric).collect::<Result<_, _>>()?,
         groups: result.groups.iter().map(groups).collect::<Result<_, _>>()?,
         artifacts: result.artifacts,
         attestations: result.attestations,
     })
+}
+
+/// The message as a result of the version that is understood.
+fn parse(message: &str) -> Result<StageResult, String> {
+    if message.len() > MAX_RESULT_BYTES {
+        return Err(format!(
+            "the result has {} bytes, {MAX_RESULT_BYTES} are allowed: report larger things as artifacts",
+            message.len()
+        ));
+    }
+    let result: StageResult =
+        serde_json::from_str(message).map_err(|e| format!("the result is no valid JSON of the stage contract: {e}"))?;
+    if result.api_version != STAGE_API_VERSION {
+        return Err(format!(
+            "apiVersion is {:?}, {STAGE_API_VERSION:?} is understood",
+            shown(&result.api_version)
+        ));
+    }
+    Ok(result)
+}
+
+fn unique_tables(tables: &[WireGroups]) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    match tables.iter().find(|g| !seen.insert((&g.metric, &g.attribute))) {
+        None => Ok(()),
+        Some(twice) => Err(format!(
+            "groups of {} by {} are reported twice: report each table once",
+            shown(&twice.metric),
+            shown(&twice.attribute)
+        )),
+    }
+}
+
+fn one_model(artifacts: &[Artifact]) -> Result<(), String> {
+    match artifacts.iter().filter(|a| a.type_ == ArtifactType::Model).count() {
+        1 => Ok(()),
+        models => Err(format!(
+            "a stage of type Train reports exactly one artifact of type Model, this one reported {models}"
+        )),
+    }
+}
+
+fn attestations(a: &Attestations) -> Result<(), String> {
+    let fine = |d: &Dropped| named(&d.reason) && (0..=1_000_000_000_000).contains(&d.count);
+    if a.dropped.len() > 32 || !a.dropped.iter().all(fine) {
+        return Err(
+            "attestations.dropped needs at most 32 reasons of 1 to 63 characters with counts from 0".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn shown(text: &str) -> String {
@@ -279,64 +295,31 @@ fn groups(g: &WireGroups) -> Result<GroupTable, String> {
     })
 }
 
-fn row(what: &str, columns: &[String], row: &[serde_json::Value], level: Option<&Decimal>) -> Result<Metric, String> {
-    if row.len() != columns.len() {
+fn row(what: &str, columns: &[String], cells: &[Value], level: Option<&Decimal>) -> Result<Metric, String> {
+    if cells.len() != columns.len() {
         return Err(format!(
             "{what}: a row has {} cells, there are {} columns",
-            row.len(),
+            cells.len(),
             columns.len()
         ));
     }
-    let cell = |name: &str| {
-        columns
-            .iter()
-            .zip(row)
-            .find(|(c, _)| *c == name)
-            .map(|(_, v)| v)
-            .filter(|v| !v.is_null())
+    let row = Row {
+        table: what,
+        columns,
+        cells,
     };
-    let number = |name: &str| match cell(name) {
-        None => Ok(None),
-        Some(v) => v
-            .as_f64()
-            .map(Some)
-            .ok_or_else(|| format!("{what}: {name} must be a number, found {v}")),
-    };
-    let group = cell("group")
-        .and_then(serde_json::Value::as_str)
+    let group = row
+        .cell("group")
+        .and_then(Value::as_str)
         .ok_or_else(|| format!("{what}: group must be a text"))?;
     let what = format!("{what}, group {}", shown(group));
-    let value = number("value")?.ok_or_else(|| format!("{what}: value is missing"))?;
-    let samples = cell("samples").and_then(serde_json::Value::as_i64).filter(|s| *s >= 0);
+    let value = row
+        .number("value")?
+        .ok_or_else(|| format!("{what}: value is missing"))?;
+    let samples = row.cell("samples").and_then(Value::as_i64).filter(|s| *s >= 0);
     let samples = samples.ok_or_else(|| format!("{what}: samples must be a whole number from 0"))?;
-    let (low, high) = interval(&what, value, number("low")?, number("high")?)?;
-    let paired = [
-        number("baseline")?,
-        number("difference")?,
-        number("differenceLow")?,
-        number("differenceHigh")?,
-    ];
-    let baseline = match paired {
-        [None, None, None, None] => None,
-        [Some(base), Some(difference), Some(low), Some(high)] => {
-            let wire = WireBaseline {
-                version: "live".to_owned(),
-                value: base,
-                difference,
-                low,
-                high,
-            };
-            Some(MetricBaseline {
-                version: String::new(),
-                ..baseline(&what, value, &wire)?
-            })
-        }
-        _ => {
-            return Err(format!(
-                "{what}: baseline, difference, differenceLow and differenceHigh belong together"
-            ));
-        }
-    };
+    let (low, high) = interval(&what, value, row.number("low")?, row.number("high")?)?;
+    let baseline = row.baseline(&what, value)?;
     Ok(Metric {
         name: group.to_owned(),
         value: decimal(&what, value)?,
@@ -346,4 +329,63 @@ fn row(what: &str, columns: &[String], row: &[serde_json::Value], level: Option<
         level: level.cloned(),
         baseline,
     })
+}
+
+/// One row of a table of groups, as many cells as columns.
+struct Row<'a> {
+    /// The table's name in sentences.
+    table: &'a str,
+    columns: &'a [String],
+    cells: &'a [Value],
+}
+
+impl<'a> Row<'a> {
+    /// The cell of a column, unless it is empty.
+    fn cell(&self, column: &str) -> Option<&'a Value> {
+        self.columns
+            .iter()
+            .zip(self.cells)
+            .find(|(c, _)| *c == column)
+            .map(|(_, v)| v)
+            .filter(|v| !v.is_null())
+    }
+
+    fn number(&self, column: &str) -> Result<Option<f64>, String> {
+        match self.cell(column) {
+            None => Ok(None),
+            Some(v) => v
+                .as_f64()
+                .map(Some)
+                .ok_or_else(|| format!("{}: {column} must be a number, found {v}", self.table)),
+        }
+    }
+
+    /// The paired comparison with the live version, whose name a table does not repeat.
+    fn baseline(&self, what: &str, value: f64) -> Result<Option<MetricBaseline>, String> {
+        let paired = [
+            self.number("baseline")?,
+            self.number("difference")?,
+            self.number("differenceLow")?,
+            self.number("differenceHigh")?,
+        ];
+        match paired {
+            [None, None, None, None] => Ok(None),
+            [Some(base), Some(difference), Some(low), Some(high)] => {
+                let wire = WireBaseline {
+                    version: "live".to_owned(),
+                    value: base,
+                    difference,
+                    low,
+                    high,
+                };
+                Ok(Some(MetricBaseline {
+                    version: String::new(),
+                    ..baseline(what, value, &wire)?
+                }))
+            }
+            _ => Err(format!(
+                "{what}: baseline, difference, differenceLow and differenceHigh belong together"
+            )),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The stages, one after the other: intent, Job, result, retries.
 
-use flywheel_api::flywheel_run::{JobRef, RunOutcome, StageFailure, StageState, StageStatus};
+use flywheel_api::flywheel_run::{JobRef, RunOutcome, StageFailure, StageOutcome, StageState, StageStatus};
 use flywheel_api::reference::{ApprovalGate, SubjectKind, SubjectRef};
 use flywheel_api::stage::{FailureClass, StageSpec, StageType};
 use jiff::SignedDuration;
@@ -10,7 +10,7 @@ use super::judge::{Ask, ask};
 use super::pod::{failure, failure_of, stuck, stuck_until};
 use super::result::{Expected, read};
 use super::turn::{Next, Turn};
-use super::view::{JobState, JobView};
+use super::view::{JobState, JobView, PodView};
 use super::{job, stage_file};
 use crate::decision::{Action, Child, Effect};
 use crate::level::{Step, Who, who};
@@ -216,12 +216,7 @@ fn train_approval(turn: &mut Turn<'_>, spec: &StageSpec) -> Option<Next> {
 /// An attempt runs: its Job is made, watched and read.
 fn watch(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus) -> Next {
     let Some(reference) = &stage.job else {
-        let lost = failure(
-            FailureClass::Infrastructure,
-            "JobLost",
-            "The status names no Job for the running attempt.",
-        );
-        return failed(turn, spec, stage, lost);
+        return job_lost(turn, spec, stage, "The status names no Job for the running attempt.");
     };
     let found = turn
         .o
@@ -229,28 +224,8 @@ fn watch(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus) -> Next {
         .iter()
         .find(|j| j.name == reference.name && job::is_ours(j, turn.uid()));
     match (found, &reference.uid) {
-        (None, None) if turn.o.settings.brake.engaged => turn
-            .braked()
-            .unwrap_or_else(|| working(&stage.name, stage.attempt, None)),
-        (None, None) => match job::build(turn, spec, stage.attempt) {
-            Some(job) => Next::Do(Effect {
-                action: Action::Create(Box::new(Child::Job(job))),
-                why: format!("start stage {}, attempt {}", stage.name, stage.attempt),
-            }),
-            None => turn.finish(
-                RunOutcome::Failed,
-                "BrokenSnapshot",
-                "The snapshot has no artifact store.",
-            ),
-        },
-        (None, Some(_)) => {
-            let lost = failure(
-                FailureClass::Infrastructure,
-                "JobLost",
-                "The Job was deleted before its result was read.",
-            );
-            failed(turn, spec, stage, lost)
-        }
+        (None, None) => make_job(turn, spec, stage),
+        (None, Some(_)) => job_lost(turn, spec, stage, "The Job was deleted before its result was read."),
         (Some(job), None) => {
             let uid = job.uid.clone();
             update(turn, &stage.name, |s| {
@@ -259,15 +234,34 @@ fn watch(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus) -> Next {
             working(&stage.name, stage.attempt, None)
         }
         (Some(job), Some(uid)) if job.uid != *uid => {
-            let lost = failure(
-                FailureClass::Infrastructure,
-                "JobLost",
-                "The Job was replaced by another one of its name.",
-            );
-            failed(turn, spec, stage, lost)
+            job_lost(turn, spec, stage, "The Job was replaced by another one of its name.")
         }
         (Some(job), Some(_)) => ended(turn, spec, stage, job),
     }
+}
+
+/// The Job that the status names is made, unless the brake was pulled since.
+fn make_job(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus) -> Next {
+    if let Some(braked) = turn.braked() {
+        return braked;
+    }
+    match job::build(turn, spec, stage.attempt) {
+        Some(job) => Next::Do(Effect {
+            action: Action::Create(Box::new(Child::Job(job))),
+            why: format!("start stage {}, attempt {}", stage.name, stage.attempt),
+        }),
+        None => no_store(turn),
+    }
+}
+
+fn job_lost(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, message: &str) -> Next {
+    let lost = failure(FailureClass::Infrastructure, "JobLost", message);
+    failed(turn, spec, stage, lost)
+}
+
+fn no_store(turn: &mut Turn<'_>) -> Next {
+    let message = "The snapshot has no artifact store.";
+    turn.finish(RunOutcome::Failed, "BrokenSnapshot", message)
 }
 
 fn ended(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, job: &JobView) -> Next {
@@ -298,29 +292,17 @@ fn ended(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, job: &JobVi
 fn complete(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, job: &JobView) -> Next {
     let Some(pod) = job.pods.iter().rev().find(|p| p.exit_code == Some(0)) else {
         let message = "The pod was gone before its result could be read.";
-        return failed(
-            turn,
-            spec,
-            stage,
-            failure(FailureClass::Infrastructure, "ResultLost", message),
-        );
+        let lost = failure(FailureClass::Infrastructure, "ResultLost", message);
+        return failed(turn, spec, stage, lost);
     };
     if pod.message.trim().is_empty() {
         let message = "The container exited with 0 but left no result: write it to /dev/termination-log.";
-        return failed(
-            turn,
-            spec,
-            stage,
-            failure(FailureClass::Application, "NoResult", message),
-        );
+        let silent = failure(FailureClass::Application, "NoResult", message);
+        return failed(turn, spec, stage, silent);
     }
     let id = stage_file::stage_id(turn.uid(), &stage.name, stage.attempt);
     let Some(output) = stage_file::output_uri(turn, &stage.name, stage.attempt) else {
-        return turn.finish(
-            RunOutcome::Failed,
-            "BrokenSnapshot",
-            "The snapshot has no artifact store.",
-        );
+        return no_store(turn);
     };
     let expected = Expected {
         id: &id,
@@ -328,32 +310,33 @@ fn complete(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, job: &Jo
         output: &output,
     };
     match read(&pod.message, &expected) {
-        Err(why) => failed(
-            turn,
-            spec,
-            stage,
-            failure(FailureClass::Application, "BrokenResult", format!("{why}.")),
-        ),
-        Ok(outcome) => {
-            let (image, now) = (pod.image_id.clone(), turn.now());
-            let metrics = outcome
-                .metrics
-                .iter()
-                .take(3)
-                .map(|m| format!("{} {}", m.name, m.value))
-                .collect::<Vec<_>>();
-            update(turn, &stage.name, |s| {
-                s.state = StageState::Succeeded;
-                s.finished_at = Some(Time(now));
-                s.image_id = image;
-                s.failure = None;
-                s.result = Some(outcome);
-            });
-            let message = format!("Stage {} succeeded. {}", stage.name, metrics.join(", "));
-            turn.decided("StageSucceeded", spec.type_.name(), message.trim_end(), None, false);
-            Next::Rest(Standing::new(Kind::Working, "StageSucceeded", message), None)
+        Ok(outcome) => succeeded(turn, spec, stage, pod, outcome),
+        Err(why) => {
+            let broken = failure(FailureClass::Application, "BrokenResult", format!("{why}."));
+            failed(turn, spec, stage, broken)
         }
     }
+}
+
+/// The result is kept, and its first metrics are told.
+fn succeeded(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, pod: &PodView, outcome: StageOutcome) -> Next {
+    let now = turn.now();
+    let metrics = outcome
+        .metrics
+        .iter()
+        .take(3)
+        .map(|m| format!("{} {}", m.name, m.value))
+        .collect::<Vec<_>>();
+    update(turn, &stage.name, |s| {
+        s.state = StageState::Succeeded;
+        s.finished_at = Some(Time(now));
+        s.image_id.clone_from(&pod.image_id);
+        s.failure = None;
+        s.result = Some(outcome);
+    });
+    let message = format!("Stage {} succeeded. {}", stage.name, metrics.join(", "));
+    turn.decided("StageSucceeded", spec.type_.name(), message.trim_end(), None, false);
+    Next::Rest(Standing::new(Kind::Working, "StageSucceeded", message), None)
 }
 
 /// Another attempt, if there is one left and this kind of failure is repeated.

@@ -52,17 +52,6 @@ impl World {
         let runs: Vec<FlywheelRun> = self.all(Kind::Run);
         let versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
         let rollouts: Vec<Rollout> = self.all(Kind::Rollout);
-        let snapshots: Vec<ControllerRevision> = self.all(Kind::ControllerRevision);
-        let answers = pipeline::due_metrics(&pipeline)
-            .into_iter()
-            .map(|(trigger, metric)| MetricAnswer {
-                trigger,
-                answer: match self.answer(&metric.query) {
-                    Reading::Value(v) => Ok(Some(v)),
-                    Reading::Empty => Ok(None),
-                    Reading::Error(why) => Err(why),
-                },
-            });
         Some(PipelineObservation {
             now: self.now,
             settings: self.settings.clone(),
@@ -84,25 +73,36 @@ impl World {
                 .map(pipeline::VersionView::of)
                 .collect(),
             rollouts: rollouts.iter().map(Delivery::of).collect(),
-            snapshots: snapshots
-                .iter()
-                .filter(|s| {
-                    s.metadata
-                        .labels
-                        .iter()
-                        .flatten()
-                        .any(|(k, v)| k == names::LABEL_PIPELINE_UID && *v == uid)
-                })
-                .map(|s| {
-                    (
-                        s.metadata.name.clone().unwrap_or_default(),
-                        s.metadata.uid.clone().unwrap_or_default(),
-                    )
-                })
-                .collect(),
-            answers: answers.collect(),
+            snapshots: self.snapshots(&uid),
+            answers: self.metric_answers(&pipeline),
             pipeline,
         })
+    }
+
+    /// Name and UID of the snapshots of a pipeline.
+    fn snapshots(&self, pipeline_uid: &str) -> Vec<(String, String)> {
+        let all: Vec<ControllerRevision> = self.all(Kind::ControllerRevision);
+        let labelled = all.into_iter().filter(|s| {
+            let mut labels = s.metadata.labels.iter().flatten();
+            labels.any(|(k, v)| k == names::LABEL_PIPELINE_UID && v == pipeline_uid)
+        });
+        labelled
+            .map(|s| (s.metadata.name.unwrap_or_default(), s.metadata.uid.unwrap_or_default()))
+            .collect()
+    }
+
+    /// Answers to the queries of metric triggers that are due.
+    fn metric_answers(&self, pipeline: &FlywheelPipeline) -> Vec<MetricAnswer> {
+        let due = pipeline::due_metrics(pipeline).into_iter();
+        due.map(|(trigger, metric)| MetricAnswer {
+            trigger,
+            answer: match self.answer(&metric.query) {
+                Reading::Value(v) => Ok(Some(v)),
+                Reading::Empty => Ok(None),
+                Reading::Error(why) => Err(why),
+            },
+        })
+        .collect()
     }
 
     /// What the operator observes of a run.
@@ -111,14 +111,7 @@ impl World {
         let run: FlywheelRun = self.find(Kind::Run, name)?;
         let status = run.status.clone().unwrap_or_default();
         let pipeline: Option<FlywheelPipeline> = self.find(Kind::Pipeline, &run.spec.pipeline_ref.name);
-        let revision: Option<ControllerRevision> = status
-            .snapshot
-            .as_ref()
-            .and_then(|s| self.find(Kind::ControllerRevision, &s.name));
-        let snapshot = revision.map(|r| SnapshotView {
-            name: r.metadata.name.clone().unwrap_or_default(),
-            data: r.data.map(|d| d.0).unwrap_or_default(),
-        });
+        let snapshot = status.snapshot.as_ref().and_then(|s| self.snapshot(&s.name));
         let plan = match &snapshot {
             Some(s) => serde_json::from_value(s.data["rollout"].clone()).ok(),
             None => pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
@@ -134,18 +127,13 @@ impl World {
         let named = status.rollout.as_ref().map_or(version.as_str(), |r| r.name.as_str());
         let rollout: Option<Rollout> = self.find(Kind::Rollout, named);
         let uid = run.metadata.uid.clone().unwrap_or_default();
-        let (jobs, pods): (Vec<Job>, Vec<Pod>) = (self.all(Kind::Job), self.all(Kind::Pod));
         let runs: Vec<FlywheelRun> = self.all(Kind::Run);
         Some(RunObservation {
             now: self.now,
             settings: self.settings.clone(),
             policies: self.policies(pipeline.as_ref()),
             snapshot,
-            jobs: jobs
-                .iter()
-                .map(|j| JobView::of(j, &pods))
-                .filter(|j| j.run_uid == uid)
-                .collect(),
+            jobs: self.jobs(&uid),
             peers: runs
                 .iter()
                 .filter(|r| r.metadata.uid != run.metadata.uid)
@@ -162,6 +150,22 @@ impl World {
             pipeline,
             run,
         })
+    }
+
+    /// A snapshot as it is read back.
+    fn snapshot(&self, name: &str) -> Option<SnapshotView> {
+        let revision: ControllerRevision = self.find(Kind::ControllerRevision, name)?;
+        Some(SnapshotView {
+            name: revision.metadata.name.unwrap_or_default(),
+            data: revision.data.map(|d| d.0).unwrap_or_default(),
+        })
+    }
+
+    /// Jobs of a run, with their pods.
+    fn jobs(&self, run_uid: &str) -> Vec<JobView> {
+        let (jobs, pods): (Vec<Job>, Vec<Pod>) = (self.all(Kind::Job), self.all(Kind::Pod));
+        let views = jobs.iter().map(|j| JobView::of(j, &pods));
+        views.filter(|j| j.run_uid == run_uid).collect()
     }
 
     /// What the operator observes of a Rollout.

@@ -10,6 +10,7 @@ use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::decision::{Action, Child, ChildKind, Patch};
 use flywheel_engine::lineage::register::{self, Register};
 use flywheel_engine::testing::{Kind, World, Write};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -182,6 +183,12 @@ fn numbers_never_decrease(write: &Write) {
             write.actor
         );
     }
+    let success = |s: &Value| s["lastSuccessTime"].as_str().map(|t| t.parse::<Timestamp>().unwrap());
+    assert!(
+        success(before) <= success(after),
+        "the last success of {:?} is forgotten",
+        write.actor
+    );
     let attempts = |s: &Value| -> BTreeMap<String, i64> {
         let stages = s["stages"].as_array().cloned().unwrap_or_default();
         let of = |s: &Value| (s["name"].to_string(), s["attempt"].as_i64().unwrap_or(0));

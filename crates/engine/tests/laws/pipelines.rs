@@ -47,6 +47,21 @@ fn a_schedule_starts_one_run_at_its_moment() {
 }
 
 #[test]
+fn a_success_stays_known_when_later_runs_fail() {
+    let mut world = turning(hourly());
+    world.live(90);
+    assert_eq!(outcome(&world, "eta-1"), Some(RunOutcome::Promoted));
+    let success = |world: &World| pipeline(world).status.unwrap().last_success_time;
+    let first = success(&world);
+    assert!(first.is_some());
+    world.report.change = 0.9;
+    world.live(60);
+    assert_eq!(outcome(&world, "eta-2"), Some(RunOutcome::Rejected));
+    assert_eq!(pipeline(&world).status.unwrap().last_run.unwrap().name, "eta-2");
+    assert_eq!(success(&world), first);
+}
+
+#[test]
 fn a_metric_starts_a_run_when_it_crosses_its_value_and_not_without_data() {
     let mut world = turning(metric());
     world.live(3);

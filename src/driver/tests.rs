@@ -1,0 +1,217 @@
+use std::future::pending;
+
+use flywheel_api::rollout::{RolloutPhase, RolloutStatus};
+use flywheel_api::{Rollout, names};
+use flywheel_engine::decision::{Action as Act, ChildKind, Effect, ObjectKey, Record, Wait};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::{Related, RelatedKind};
+use crate::testing::{Sent, Server, context, refusal};
+
+fn rollout(name: &str) -> Value {
+    json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "Rollout",
+        "metadata": { "name": name, "namespace": "shop", "uid": "u", "resourceVersion": "7" },
+        "spec": { "modelVersionRef": { "name": "eta-2" }, "plan": {
+            "targetRef": { "kind": "Deployment", "name": "eta" },
+            "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" } } } })
+}
+
+/// A controller that does what the object's name says.
+struct Obedient;
+
+impl Controller for Obedient {
+    type Object = Rollout;
+    type Status = RolloutStatus;
+    type Observation = Rollout;
+
+    const NAME: &'static str = "obedient";
+    const RELATED: &'static [RelatedKind] = &[];
+
+    fn concerns(_: &Rollout, _: &Related) -> bool {
+        false
+    }
+
+    async fn observe(_: &Context, object: Rollout, _: Timestamp) -> Result<Rollout, kube::Error> {
+        match &*object.name_any() {
+            "hangs" => pending().await,
+            _ => Ok(object),
+        }
+    }
+
+    fn decide(o: &Rollout) -> Decision<RolloutStatus> {
+        match &*o.name_any() {
+            "records" => Decision::Record(Record {
+                status: RolloutStatus {
+                    phase: RolloutPhase::Queued,
+                    ..RolloutStatus::default()
+                },
+                events: Vec::new(),
+            }),
+            "deletes" => Decision::Do(Effect {
+                action: Act::Delete(ObjectKey {
+                    kind: ChildKind::Deployment,
+                    name: "eta-candidate".to_owned(),
+                    uid: "c".to_owned(),
+                    resource_version: Some("9".to_owned()),
+                }),
+                why: "the test says so".to_owned(),
+            }),
+            "waits" => Decision::Wait(Wait {
+                until: None,
+                reason: "nothing to do".to_owned(),
+            }),
+            name => panic!("a bug with {name}"),
+        }
+    }
+}
+
+/// One look at an object of this name.
+async fn look(driver: &Arc<Driver>, name: &str) -> Result<Action, ReconcileError> {
+    let object = serde_json::from_value(rollout(name)).unwrap();
+    reconcile::<Obedient>(Arc::new(object), driver.clone()).await
+}
+
+/// A driver at a server with these answers to writes, and what the server was sent.
+fn driver(write: fn(&Sent) -> (u16, Value)) -> (Arc<Driver>, Server) {
+    let server = Server::default();
+    let client = server.client(move |sent| {
+        let name = sent
+            .1
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .split('?')
+            .next()
+            .unwrap_or_default();
+        if sent.0 == Method::GET {
+            (200, rollout(name))
+        } else {
+            write(sent)
+        }
+    });
+    (Arc::new(Driver::new(context(client))), server)
+}
+
+fn accepted(sent: &Sent) -> (u16, Value) {
+    (200, sent.2.clone())
+}
+
+#[tokio::test]
+async fn a_decision_that_panics_is_an_error_of_its_object_alone() {
+    let (driver, server) = driver(accepted);
+    let error = look(&driver, "panics").await.unwrap_err();
+    assert_eq!(error.to_string(), "the reconcile panicked: a bug with panics");
+    assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
+    assert!(server.writes().is_empty());
+}
+
+#[tokio::test]
+async fn a_reconcile_that_hangs_is_given_up() {
+    let (patient, _) = driver(accepted);
+    assert_eq!(patient.timeout, Duration::from_secs(60));
+    let mut hasty = Driver::new(patient.context.clone());
+    hasty.timeout = Duration::from_millis(20);
+    let error = look(&Arc::new(hasty), "hangs").await.unwrap_err();
+    assert_eq!(error.to_string(), "the reconcile took longer than 60 s and was given up");
+}
+
+#[tokio::test]
+async fn pauses_double_with_failures_in_a_row_and_end_at_five_minutes() {
+    let (driver, _) = driver(accepted);
+    let object: Arc<DeserializeGuard<Rollout>> = Arc::new(serde_json::from_value(rollout("waits")).unwrap());
+    let pause = || on_error::<Obedient>(object.clone(), &ReconcileError::Timeout, driver.clone());
+    for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        assert_eq!(pause(), Action::requeue(Duration::from_secs(seconds)));
+    }
+    look(&driver, "waits").await.unwrap();
+    assert_eq!(
+        pause(),
+        Action::requeue(Duration::from_secs(1)),
+        "it succeeded in between"
+    );
+}
+
+#[test]
+fn an_object_whose_answers_are_lost_but_which_comes_on_is_not_kept_waiting() {
+    let mut failures = Failures::default();
+    let counts = ["1", "1", "2", "3", "3"].map(|version| failures.failed("a/x".to_owned(), version));
+    assert_eq!(counts, [1, 2, 1, 1, 2]);
+    assert_eq!(failures.failed("a/y".to_owned(), "3"), 1, "another object");
+    failures.succeeded("a/x");
+    assert_eq!(failures.failed("a/x".to_owned(), "3"), 1);
+}
+
+#[tokio::test]
+async fn a_status_is_one_write_at_the_version_that_was_read() {
+    let (driver, server) = driver(accepted);
+    look(&driver, "records").await.unwrap();
+    let [(method, path, body)] = &server.writes()[..] else {
+        panic!("{:?}", server.writes())
+    };
+    assert_eq!(*method, Method::PUT);
+    assert!(
+        path.contains("/rollouts/records/status?") && path.contains(names::FIELD_MANAGER),
+        "{path}"
+    );
+    assert_eq!(
+        (&body["metadata"]["resourceVersion"], &body["status"]["phase"]),
+        (&json!("7"), &json!("Queued"))
+    );
+}
+
+#[tokio::test]
+async fn an_effect_bears_its_preconditions() {
+    let (driver, server) = driver(accepted);
+    look(&driver, "deletes").await.unwrap();
+    let [(method, path, body)] = &server.writes()[..] else {
+        panic!("{:?}", server.writes())
+    };
+    assert_eq!(*method, Method::DELETE);
+    assert!(path.contains("/deployments/eta-candidate"), "{path}");
+    assert_eq!(body["preconditions"], json!({ "uid": "c", "resourceVersion": "9" }));
+}
+
+#[tokio::test]
+async fn a_precondition_that_does_not_hold_is_looked_at_anew_and_other_refusals_are_errors() {
+    for name in ["records", "deletes"] {
+        for write in [|_: &Sent| refusal(409, "Conflict"), |_: &Sent| refusal(404, "NotFound")] {
+            let (driver, _) = driver(write);
+            let again = look(&driver, name).await.unwrap();
+            assert_eq!(again, Action::requeue(Duration::from_millis(200)), "{name}");
+        }
+        for write in [
+            |_: &Sent| refusal(403, "Forbidden"),
+            |_: &Sent| refusal(422, "Invalid"),
+            |_: &Sent| refusal(500, "InternalError"),
+        ] {
+            let (driver, _) = driver(write);
+            let error = look(&driver, name).await.unwrap_err();
+            assert!(matches!(error, ReconcileError::Api(_)), "{name}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_says_so_itself() {
+    let (driver, server) = driver(accepted);
+    let mut broken = rollout("broken");
+    broken["spec"]["desiredState"] = json!("Rewind");
+    let object: DeserializeGuard<Rollout> = serde_json::from_value(broken).unwrap();
+    reconcile::<Obedient>(Arc::new(object), driver.clone()).await.unwrap();
+    let [(method, path, body)] = &server.writes()[..] else {
+        panic!("{:?}", server.writes())
+    };
+    assert_eq!(*method, Method::PATCH);
+    assert!(path.contains("/rollouts/broken/status?"), "{path}");
+    let conditions = body["status"]["conditions"].to_string();
+    assert!(
+        conditions.contains("Rewind") && conditions.contains("kubectl explain rollouts"),
+        "{conditions}"
+    );
+    assert_eq!(
+        body["metadata"]["resourceVersion"], "7",
+        "whoever changed it meanwhile comes first"
+    );
+}

@@ -1,0 +1,112 @@
+//! Objects that this version of the operator cannot read: they say so, they stop what depends on them from going forward,
+//! and nothing from going back.
+
+use flywheel_api::{BiasPolicy, FlywheelPipeline, ModelVersion, Rollout};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use super::scene::{PATIENCE, Scene, long, plan, scene, step, uri};
+use crate::fast::fast;
+use crate::world::{condition, from, pipeline};
+
+/// Lets the API server take a value that a newer operator may know, wherever it takes the known one.
+async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
+    fn add(schema: &mut Value, known: &str, newer: &str) {
+        match schema {
+            Value::Array(all) => {
+                let has = |wanted: &str| all.iter().any(|value| value == wanted);
+                if has(known) && !has(newer) {
+                    all.push(json!(newer));
+                }
+                all.iter_mut().for_each(|one| add(one, known, newer));
+            }
+            Value::Object(fields) => fields.values_mut().for_each(|one| add(one, known, newer)),
+            _ => {}
+        }
+    }
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut definition = serde_json::to_value(crds.get(crd).await.expect("the CRD")).expect("JSON");
+    add(&mut definition["spec"]["versions"], known, newer);
+    crds.replace(crd, &PostParams::default(), &from(definition))
+        .await
+        .expect("the CRD takes more");
+}
+
+/// Writes an object that only a newer operator can read; the API server may need a moment to know its new CRD.
+async fn write<K: Resource<DynamicType = ()>>(scene: &Scene, name: &str, object: Value, status: bool) {
+    let kind = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &kind);
+    let patch = Patch::Apply(json!({ "apiVersion": kind.api_version, "kind": kind.kind,
+        "metadata": { "name": name }, "spec": object["spec"], "status": object["status"] }));
+    let newer = PatchParams::apply("newer").force();
+    for _ in 0..50 {
+        let written = if status {
+            api.patch_status(name, &newer, &patch).await
+        } else {
+            api.patch(name, &newer, &patch).await
+        };
+        match written {
+            Ok(_) => return,
+            Err(why) => eprintln!("{name} is not taken yet: {why}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    panic!("the newer {name} was not taken");
+}
+
+/// A Rollout of a pipeline in the middle of its way, and then three neighbours that cannot be read.
+async fn among_unreadable(scene: &Scene) {
+    let client = &scene.client;
+    grow(client, "biaspolicies.flywheel.dev", "Difference", "Quotient").await;
+    grow(client, "rollouts.flywheel.dev", "RollBack", "Rewind").await;
+    grow(client, "modelversions.flywheel.dev", "RollingOut", "Archived").await;
+    let mut policy = json!({ "spec": { "modelSelector": { "matchLabels": { "team": "eta" } },
+        "protectedAttributes": [{ "name": "region" }],
+        "objectives": [{ "name": "gap", "metric": "mae", "compare": "Difference", "limit": { "max": "1" } }] } });
+    policy["spec"]["objectives"][0]["compare"] = json!("Quotient");
+    write::<BiasPolicy>(scene, "newer", policy, false).await;
+    let other = json!({ "spec": { "modelVersionRef": { "name": "eta-2" }, "desiredState": "Rewind",
+        "plan": plan(&[step("half", 50)], json!({})) } });
+    write::<Rollout>(scene, "newer", other, false).await;
+    write::<ModelVersion>(scene, "eta-3", json!({ "status": { "state": "Archived" } }), true).await;
+}
+
+#[tokio::test]
+async fn cluster_neighbours_that_cannot_be_read_stop_no_way_back() {
+    let scene = scene(fast("unreadable").await, 2).await;
+    let mut eta = pipeline("eta", "example/eta");
+    eta["spec"]["artifacts"]["uri"] = json!("s3://models/");
+    let eta: FlywheelPipeline = scene.apply("eta", eta).await.expect("accepted");
+    let rollout = json!({ "spec": { "modelVersionRef": { "name": "eta-2" },
+        "pipelineRef": { "name": "eta", "uid": eta.uid() }, "plan": plan(&[long("half", 50)], json!({})) } });
+    scene.apply::<Rollout>("up", rollout).await.expect("accepted");
+    scene.held("up", "MinDuration").await;
+    among_unreadable(&scene).await;
+
+    let invalid = |o: &Value| condition(o, "Stalled", "True", "Invalid");
+    let kind = ApiResource::erase::<BiasPolicy>(&());
+    let policies: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &kind);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(PATIENCE);
+    while !invalid(&serde_json::to_value(policies.get("newer").await.expect("there")).expect("JSON")) {
+        assert!(
+            std::time::Instant::now() < end,
+            "the policy does not say that it cannot be read"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    // What may apply and cannot be read lets no run start; who has not begun waits behind who cannot be read.
+    scene
+        .until::<FlywheelPipeline>("eta", PATIENCE, "no run without the policy", |o| {
+            let conditions = o["status"]["conditions"].to_string();
+            conditions.contains("PolicyUnreadable") && conditions.contains("BiasPolicy newer cannot be read")
+        })
+        .await;
+    scene.want("up", "RollBack").await;
+    scene.ended("up", "RolledBack").await;
+    scene.roll("next", "eta-2", plan(&[step("half", 50)], json!({}))).await;
+    let queued = scene.phase("next", "Queued").await;
+    assert_eq!(queued["status"]["queuedBehind"], "newer");
+    scene.finish(Some(&uri(1)), 2).await;
+}
