@@ -45,7 +45,8 @@ impl<K: Resource> Guarded<K> {
         self.readable.iter().map(K::meta).chain(&self.unreadable)
     }
 
-    fn unreadable_names(&self) -> Vec<String> {
+    /// The names of those that cannot be read.
+    pub fn unreadable_names(&self) -> Vec<String> {
         self.unreadable.iter().filter_map(|m| m.name.clone()).collect()
     }
 }
@@ -66,9 +67,9 @@ pub async fn guarded<K: Kind>(client: &Client, namespace: &str, params: ListPara
     Ok(found)
 }
 
-/// All versions of a model.
-pub async fn versions(client: &Client, namespace: &str, model: &str) -> Result<Vec<ModelVersion>, Error> {
-    list(
+/// All versions of a model, whether they can be read or not.
+pub async fn versions(client: &Client, namespace: &str, model: &str) -> Result<Guarded<ModelVersion>, Error> {
+    guarded(
         client,
         namespace,
         ListParams::default().fields(&format!("spec.modelName={model}")),

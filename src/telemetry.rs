@@ -6,10 +6,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::LogFormat;
 
+/// What is logged without `RUST_LOG`. The client's warnings hold whole answers of the API server, and with them what users
+/// wrote; what failed is told by our own.
+const FILTER: &str = "info,kube_client=error,kube_lease_manager=warn,kube_runtime=warn";
+
 /// Starts logging; a second call does nothing.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_lease_manager=warn,kube_runtime=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

@@ -30,7 +30,11 @@ impl Server {
             let (sent, answer) = (sent.clone(), answer.clone());
             async move {
                 let (head, body) = request.into_parts();
-                let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+                let body = body
+                    .collect()
+                    .await
+                    .map(http_body_util::Collected::to_bytes)
+                    .unwrap_or_default();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 let one = (head.method, head.uri.to_string(), body);
                 let (code, text) = answer(&one);

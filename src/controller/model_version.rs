@@ -13,7 +13,7 @@ use kube::{Client, Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{get, list, terminating, versions};
+use crate::lookup::{get, guarded, list, terminating, versions};
 
 /// Reconciles ModelVersions.
 pub struct ModelVersions;
@@ -73,7 +73,13 @@ impl Controller for ModelVersions {
                 .as_ref()
                 .is_some_and(|p| r.metadata.uid.as_deref() == Some(&p.run.uid))
         });
-        let all: Vec<Rollout> = list(client, &namespace, ListParams::default()).await?;
+        let deleting = version.metadata.deletion_timestamp.is_some();
+        let all: Vec<Rollout> = if deleting {
+            // Any of them may need it as the way back: it is not let go before all can be read.
+            list(client, &namespace, ListParams::default()).await?
+        } else {
+            guarded(client, &namespace, ListParams::default()).await?.readable
+        };
         let mine = |r: &&Rollout| {
             let baseline = r
                 .status
@@ -91,8 +97,7 @@ impl Controller for ModelVersions {
             serves |= carries(target.as_ref(), plan, &version);
             deliveries.push(Delivery::on(rollout, target.as_ref()));
         }
-        let deleting = version.metadata.deletion_timestamp.is_some();
-        let family = versions(client, &namespace, &version.spec.model_name).await?;
+        let family = versions(client, &namespace, &version.spec.model_name).await?.readable;
         let child = |v: &&ModelVersion| v.spec.parent.as_ref().is_some_and(|p| p.name == name);
         Ok(ModelVersionObservation {
             now,

@@ -1,7 +1,7 @@
 //! FlywheelPipeline: its runs, versions, Rollouts and snapshots, what serves, and the answers of metric triggers.
 
 use flywheel_api::flywheel_pipeline::FlywheelPipelineStatus;
-use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout, names};
+use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::Delivery;
 use flywheel_engine::pipeline::{self, MetricAnswer, PipelineObservation, RunFact, VersionView};
@@ -14,7 +14,7 @@ use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{list, live, policies, versions};
+use crate::lookup::{Guarded, guarded, list, live, policies, versions};
 
 /// Reconciles FlywheelPipelines.
 pub struct Pipelines;
@@ -71,9 +71,11 @@ impl Controller for Pipelines {
         let snapshots: Vec<ControllerRevision> = list(client, &namespace, of_uid).await?;
         let of_pipeline = ListParams::default().fields(&format!("spec.pipelineRef.name={name}"));
         let runs: Vec<FlywheelRun> = list(client, &namespace, of_pipeline).await?;
-        let all = versions(client, &namespace, &model).await?;
+        let known = versions(client, &namespace, &model).await?;
+        let rollouts: Guarded<Rollout> = guarded(client, &namespace, ListParams::default()).await?;
+        let unreadable = unreadable(&known, &rollouts);
+        let (all, mut rollouts) = (known.readable, rollouts.readable);
         // A user's Rollout has no labels: those of the model are told by their versions.
-        let mut rollouts: Vec<Rollout> = list(client, &namespace, ListParams::default()).await?;
         rollouts.retain(|r| all.iter().any(|v| v.name_any() == r.spec.model_version_ref.name));
         let settings = (*context.settings()).clone();
         Ok(PipelineObservation {
@@ -88,6 +90,7 @@ impl Controller for Pipelines {
             live: live(client, &namespace, pipeline.spec.rollout.as_ref(), &all).await?,
             versions: all.iter().map(VersionView::of).collect(),
             rollouts: rollouts.iter().map(Delivery::of).collect(),
+            unreadable,
             snapshots: snapshots
                 .iter()
                 .map(|s| (s.name_any(), s.metadata.uid.clone().unwrap_or_default()))
@@ -101,6 +104,16 @@ impl Controller for Pipelines {
     fn decide(observation: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
         pipeline::decide(observation)
     }
+}
+
+/// Versions and Rollouts that cannot be read, by kind and name.
+fn unreadable(versions: &Guarded<ModelVersion>, rollouts: &Guarded<Rollout>) -> Vec<String> {
+    let versions = versions
+        .unreadable_names()
+        .into_iter()
+        .map(|n| format!("ModelVersion {n}"));
+    let rollouts = rollouts.unreadable_names().into_iter().map(|n| format!("Rollout {n}"));
+    versions.chain(rollouts).collect()
 }
 
 fn created(object: &impl ResourceExt) -> Timestamp {

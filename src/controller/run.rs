@@ -1,7 +1,7 @@
 //! FlywheelRun: its pipeline, snapshot, Jobs with pods, version, Rollout, policies and approvals.
 
 use flywheel_api::flywheel_run::FlywheelRunStatus;
-use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout, names};
+use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, VersionFact};
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use kube::{Client, Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Guarded, approvals, get, guarded, list, live, policies, versions};
+use crate::lookup::{Guarded, approvals, get, guarded, list, live, policies};
 
 /// Reconciles FlywheelRuns.
 pub struct Runs;
@@ -70,11 +70,7 @@ impl Controller for Runs {
             },
         );
         let model = pipeline.as_ref().map(|p| p.spec.model.name.clone()).unwrap_or_default();
-        let all = if model.is_empty() {
-            Vec::new()
-        } else {
-            versions(client, &namespace, &model).await?
-        };
+        let all = all_versions(client, &namespace, &model).await?;
         let version_name = status
             .model_version
             .as_ref()
@@ -111,6 +107,16 @@ impl Controller for Runs {
     fn decide(observation: &RunObservation) -> Decision<FlywheelRunStatus> {
         run::decide(observation)
     }
+}
+
+/// All versions of the model. One that cannot be read is an error: it may be the live one, with which the new one is to
+/// be compared.
+async fn all_versions(client: &Client, namespace: &str, model: &str) -> Result<Vec<ModelVersion>, Error> {
+    if model.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of_model = ListParams::default().fields(&format!("spec.modelName={model}"));
+    list(client, namespace, of_model).await
 }
 
 async fn snapshot(client: &Client, namespace: &str, status: &FlywheelRunStatus) -> Result<Option<SnapshotView>, Error> {

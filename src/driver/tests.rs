@@ -114,7 +114,10 @@ async fn a_reconcile_that_hangs_is_given_up() {
     let mut hasty = Driver::new(patient.context.clone());
     hasty.timeout = Duration::from_millis(20);
     let error = look(&Arc::new(hasty), "hangs").await.unwrap_err();
-    assert_eq!(error.to_string(), "the reconcile took longer than 60 s and was given up");
+    assert_eq!(
+        error.to_string(),
+        "the reconcile took longer than 60 s and was given up"
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::operator;
 use crate::serving::{
     bound, deliver, manifest, nothing_left, own_pods, plan, reaches, serve, serve_as, uri, version, want,
 };
-use crate::traffic::Traffic;
+use crate::traffic::{Tally, Traffic};
 use crate::world::{World, condition, node};
 
 /// A target that serves version 1, and the artifact of version 2, which is registered.
@@ -92,6 +92,33 @@ async fn node_an_operator_killed_again_and_again_in_mid_rollout_fails_no_request
 }
 
 #[tokio::test]
+async fn node_a_candidate_gets_the_share_of_requests_that_its_weight_says() {
+    let world = node("share").await;
+    let url = two_versions(&world, 3).await;
+    let traffic = Traffic::start(&url).await;
+    let quarter = json!([{ "name": "quarter", "weight": 25, "minDuration": "1h" }]);
+    deliver(&world, "eta-2", "eta-2", plan("eta", quarter)).await;
+    let held = reaches(&world, "eta-2", 120, &["Holding"]).await;
+    assert_eq!(held["status"]["weights"]["actual"], 25);
+    let before = traffic.so_far();
+    while traffic.so_far().requests < before.requests + 240 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let after = traffic.so_far();
+    let of = |model: &str| {
+        let count = |tally: &Tally| tally.answers.get(model).copied().unwrap_or(0);
+        f64::from(count(&after) - count(&before))
+    };
+    // Six standard deviations of a fair choice among four pods, 240 times.
+    let share = of("eta-two") / (of("eta-one") + of("eta-two"));
+    assert!((0.08..0.42).contains(&share), "{share}: {after:?}");
+    want(&world, "eta-2", "Abort").await;
+    reaches(&world, "eta-2", 120, &["RolledBack"]).await;
+    nothing_left(&world, 60).await;
+    traffic.expect_only(&["eta-one", "eta-two"]).await;
+}
+
+#[tokio::test]
 async fn node_an_operator_that_is_down_during_a_promotion_fails_no_request_and_goes_on() {
     let world = node("down").await;
     let mut target = manifest("eta", 2);
@@ -127,6 +154,17 @@ fn kubectl_apply(world: &World, target: &Value, flags: &[&str]) {
     assert!(kubectl.wait().expect("kubectl ends").success());
 }
 
+/// Pods without a model serve on while they end: the users come when they are gone.
+async fn first_pods_gone(world: &World) {
+    let pods = world.api::<k8s_openapi::api::core::v1::Pod>();
+    let of_app = kube::api::ListParams::default().labels("app=eta");
+    let end = std::time::Instant::now() + Duration::from_secs(120);
+    while pods.list(&of_app).await.expect("a list").items.len() != 2 {
+        assert!(std::time::Instant::now() < end, "pods of the first template do not end");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// What the owner's sync must not move: the binding, the candidate and where the Rollout stands.
 async fn synced_in_mid_rollout(test: &str, flags: &[&str]) {
     let world = node(test).await;
@@ -148,14 +186,7 @@ async fn synced_in_mid_rollout(test: &str, flags: &[&str]) {
     // The first delivery sets the binding, so that there is something that a sync could undo.
     deliver(&world, "eta-1", "eta-1", plan("eta", json!([]))).await;
     reaches(&world, "eta-1", 120, &["Promoted"]).await;
-    // Pods without a model serve on while they end: the users come when they are gone.
-    let pods = world.api::<k8s_openapi::api::core::v1::Pod>();
-    let of_app = kube::api::ListParams::default().labels("app=eta");
-    let end = std::time::Instant::now() + Duration::from_secs(120);
-    while pods.list(&of_app).await.expect("a list").items.len() != 2 {
-        assert!(std::time::Instant::now() < end, "pods of the first template do not end");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    first_pods_gone(&world).await;
     let traffic = Traffic::start(&url).await;
     deliver(&world, "eta-2", "eta-2", plan("eta", held_step())).await;
     reaches(&world, "eta-2", 120, &["Holding"]).await;

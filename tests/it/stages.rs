@@ -1,5 +1,7 @@
 //! Stages on a node: what becomes of good, bad and missing results.
 
+use std::process::Command;
+
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
@@ -175,6 +177,23 @@ async fn node_a_stage_that_leaves_no_valid_result_fails_with_its_reason() {
             "{mode} is no fault of the infrastructure"
         );
     }
+    // Of a run that failed the plugin shows the stage that failed.
+    let said = logs(&world, "exit");
+    assert!(said.contains("there are no rows to train on"), "{said}");
+}
+
+/// What `kubectl flywheel logs run` prints.
+fn logs(world: &World, run: &str) -> String {
+    let variable =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"));
+    let output = Command::new(variable("FLYWHEEL_TEST_PLUGIN"))
+        .args(["logs", "run", run, "--namespace", &world.namespace])
+        .env("KUBECONFIG", variable("FLYWHEEL_TEST_FULL_KUBECONFIG"))
+        .output()
+        .expect("the plugin starts");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
 }
 
 #[tokio::test]

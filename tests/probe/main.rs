@@ -24,7 +24,10 @@ fn main() -> Result<(), Error> {
     let result = match mode.as_str() {
         "train" => train(&file)?,
         "evaluate" => evaluate(&file)?,
-        "exit" => process::exit(3),
+        "exit" => {
+            eprintln!("there are no rows to train on");
+            process::exit(3)
+        }
         "silent" => return Ok(()),
         "garbage" => "{ \"hello\": ".to_owned(),
         "foreign" => json!({ "apiVersion": file["apiVersion"], "id": "another/attempt/1" }).to_string(),

@@ -64,11 +64,17 @@ pub struct Policies {
     pub unreadable: Vec<String>,
 }
 
-/// A policy whose word is not known.
+/// Something that a decision would have to know and that nobody can say.
 pub(crate) struct Absent<'a> {
     pub name: &'a str,
     pub reason: &'static str,
     pub message: String,
+}
+
+impl<'a> Absent<'a> {
+    pub(crate) const fn new(name: &'a str, reason: &'static str, message: String) -> Self {
+        Self { name, reason, message }
+    }
 }
 
 impl Policies {
@@ -108,19 +114,16 @@ impl Policies {
 
     /// Policies whose word is not known, and what to do about each.
     pub(crate) fn absent(&self) -> impl Iterator<Item = Absent<'_>> {
-        let missing = self.missing.iter().map(|name| Absent {
-            name,
-            reason: "PolicyNotFound",
-            message: format!(
-                "spec.biasPolicies names BiasPolicy {name}, which does not exist: create it or take it out."
-            ),
+        let missing = self.missing.iter().map(|name| {
+            let message =
+                format!("spec.biasPolicies names BiasPolicy {name}, which does not exist: create it or take it out.");
+            Absent::new(name, "PolicyNotFound", message)
         });
-        let unreadable = self.unreadable.iter().map(|name| Absent {
-            name,
-            reason: "PolicyUnreadable",
-            message: format!(
+        let unreadable = self.unreadable.iter().map(|name| {
+            let message = format!(
                 "BiasPolicy {name} cannot be read by this version of the operator, and may apply: its condition Ready says why."
-            ),
+            );
+            Absent::new(name, "PolicyUnreadable", message)
         });
         missing.chain(unreadable)
     }

@@ -1,4 +1,5 @@
 //! Wrong specs are refused at apply time, with a message that names the field and says what would be right.
+#![expect(clippy::too_many_lines, reason = "lists of mistakes read as tables")]
 
 mod later;
 mod others;

@@ -12,8 +12,8 @@ use super::{cell, head};
 
 /// Where the reasons of each kind are decided.
 const KINDS: [(&str, &[&str]); 5] = [
-    ("FlywheelPipeline", &["pipeline"]),
-    ("FlywheelRun", &["run", "promotion.rs"]),
+    ("FlywheelPipeline", &["pipeline", "view.rs"]),
+    ("FlywheelRun", &["run", "promotion.rs", "view.rs"]),
     ("Rollout", &["rollout", "binding.rs"]),
     ("ModelVersion", &["model_version"]),
     ("BiasPolicy", &["bias_policy"]),
@@ -159,6 +159,8 @@ fn is_call(before: &str) -> bool {
         "Hold::waiting(",
         "condition::FRESH,",
         "draft.act(",
+        "Absent::new(name,",
+        "Absent::new(object,",
         "Verdict::Pass,",
         "Verdict::Fail,",
         "Verdict::Error,",

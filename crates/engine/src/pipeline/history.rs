@@ -168,6 +168,7 @@ mod tests {
             runs: Vec::new(),
             versions: versions.iter().enumerate().map(version).collect(),
             rollouts: Vec::new(),
+            unreadable: Vec::new(),
             snapshots: Vec::new(),
             live: None,
             answers: Vec::new(),

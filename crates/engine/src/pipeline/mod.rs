@@ -42,6 +42,10 @@ pub struct PipelineObservation {
     pub versions: Vec<VersionView>,
     /// Rollouts of the model's versions.
     pub rollouts: Vec<Delivery>,
+    /// Versions of the model and Rollouts that cannot be read, such as `ModelVersion eta-3`: while there are some, no run
+    /// starts and nothing is forgotten.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
     /// Snapshots: name and UID.
     pub snapshots: Vec<(String, String)>,
     /// The version that serves on the target.
@@ -170,7 +174,9 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
     let plan = trigger::plan(o, &mut status, &mut events);
     show::conditions(o, &mut status, &plan.standing, true);
     let pending = status.pending_run.as_ref().filter(|_| !o.settings.brake.engaged);
-    let effect = pending.and_then(|p| create(o, p)).or_else(|| history::prune(o));
+    let effect = pending
+        .and_then(|p| create(o, p))
+        .or_else(|| o.unreadable.is_empty().then(|| history::prune(o)).flatten());
     let reason = format!("{}: {}", plan.standing.reason, plan.standing.message);
     Decision::settle(
         &stored,

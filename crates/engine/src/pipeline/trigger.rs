@@ -14,6 +14,7 @@ use crate::decision::Note;
 use crate::level::{Step, Who, who};
 use crate::run::snapshot;
 use crate::standing::{Kind, PATIENCE, Standing, missing_since};
+use crate::view::Absent;
 use crate::view::level_in_force;
 
 /// Where the pipeline stands, and when to look again.
@@ -100,13 +101,24 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
         );
         return Some(Plan::ready("OnRequest", message, stale));
     }
-    let absent = o.policies.absent().next()?;
+    let absent = unknown(o)?;
     let since = missing_since(&status.conditions, absent.reason, o.now);
     let message = format!("{} No run starts without it.", absent.message);
     Some(Plan {
         standing: Standing::missing(since, o.now, absent.reason, message),
         until: Some(since + PATIENCE).filter(|at| *at > o.now),
     })
+}
+
+/// What a run would have to know and nobody can say.
+fn unknown(o: &PipelineObservation) -> Option<Absent<'_>> {
+    let object = o.unreadable.first().map(|object| {
+        let message = format!(
+            "{object} cannot be read by this version of the operator, and nothing is forgotten until it can: its condition Ready says why."
+        );
+        Absent::new(object, "Unreadable", message)
+    });
+    o.policies.absent().next().or(object)
 }
 
 fn name(pipeline: &FlywheelPipeline) -> &str {

@@ -85,11 +85,7 @@ fn withdrawn(turn: &Turn<'_>) -> Vec<BiasVerdict> {
     let gone = names.into_iter().filter(|name| !applies(name));
     gone.map(|name| {
         let message = format!("BiasPolicy {name} judged this version and then was withdrawn: request a new run.");
-        unheard(&Absent {
-            name,
-            reason: "PolicyWithdrawn",
-            message,
-        })
+        unheard(&Absent::new(name, "PolicyWithdrawn", message))
     })
     .collect()
 }

@@ -73,6 +73,7 @@ impl World {
                 .map(pipeline::VersionView::of)
                 .collect(),
             rollouts: rollouts.iter().map(Delivery::of).collect(),
+            unreadable: Vec::new(),
             snapshots: self.snapshots(&uid),
             answers: self.metric_answers(&pipeline),
             pipeline,

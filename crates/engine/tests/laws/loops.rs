@@ -1,5 +1,6 @@
 //! Typical histories from beginning to end, and whole decisions at their turning points.
 
+use flywheel_api::Rollout;
 use flywheel_api::approval::ApprovalDecision::{Approve, Reject};
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::model_version::VersionState;
@@ -145,6 +146,35 @@ fn until(world: &mut World, kind: Kind, name: &str, found: impl Fn(&serde_json::
         }
     }
     panic!("the situation does not come");
+}
+
+#[test]
+fn a_run_that_began_keeps_to_its_snapshot_when_its_pipeline_is_edited() {
+    let mut world = shop();
+    until(&mut world, Kind::Run, "eta-request", |d| {
+        d["create"]["spec"]["backoffLimit"] == 0
+    });
+    // By the edited gate no version would pass, by the edited step none would be delivered slowly.
+    let gate = json!([{ "name": "strict", "metric": "mae", "max": "0" }]);
+    world.set(Kind::Pipeline, "eta", "gates", gate);
+    world.edit(Kind::Pipeline, "eta", |p| {
+        p["spec"]["rollout"]["strategy"]["steps"] = json!([{ "name": "all", "weight": 100 }]);
+        p["spec"]["stages"][1]["image"] = json!("example/eta:2");
+    });
+    until(&mut world, Kind::Run, "eta-request", |d| {
+        let pod = &d["create"]["spec"]["template"]["spec"];
+        assert_ne!(pod["containers"][0]["image"], "example/eta:2", "{pod:#}");
+        d["record"]["waitingFor"].is_object()
+    });
+    world.live(1);
+    world.person("jane", Approve);
+    world.live(25);
+    let run = run(&world, "eta-request");
+    assert_eq!(run.outcome, Some(RunOutcome::Promoted));
+    let gates: Vec<&str> = run.gates.iter().map(|g| g.gate.as_str()).collect();
+    assert_eq!(gates, ["error", "bound"]);
+    let delivered: Rollout = world.get(Kind::Rollout, "eta-2");
+    assert_eq!(delivered.spec.plan.strategy.steps.len(), 2);
 }
 
 #[test]
