@@ -189,7 +189,7 @@ pub fn ask(turn: &mut Turn<'_>, ask: Ask) -> Option<Next> {
             return Some(turn.finish(
                 RunOutcome::Failed,
                 "EvidenceTooLarge",
-                "The evidence does not fit into the status.",
+                "The evidence does not fit into the status: let the evaluation report fewer metrics or groups, and request a new run.",
             ));
         }
     };

@@ -32,7 +32,11 @@ pub fn version(turn: &mut Turn<'_>) -> Option<Next> {
                 action: Action::Create(Box::new(Child::ModelVersion(version))),
                 why: format!("register {}", intent.name),
             }),
-            None => turn.finish(RunOutcome::Failed, "NoModel", "The Train stage reported no model."),
+            None => turn.finish(
+                RunOutcome::Failed,
+                "NoModel",
+                "The Train stage reported no model: let its result name one, as the stage contract says, and request a new run.",
+            ),
         }),
         (None, Some(_)) => {
             let message = format!("ModelVersion {} was deleted before its delivery.", intent.name);

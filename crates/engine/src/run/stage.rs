@@ -260,7 +260,8 @@ fn job_lost(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, message:
 }
 
 fn no_store(turn: &mut Turn<'_>) -> Next {
-    let message = "The snapshot has no artifact store.";
+    let message =
+        "The run's snapshot names no artifact store: set spec.artifacts.uri of the pipeline, and request a new run.";
     turn.finish(RunOutcome::Failed, "BrokenSnapshot", message)
 }
 
@@ -278,7 +279,7 @@ fn ended(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus, job: &JobVi
                 failure(
                     FailureClass::Infrastructure,
                     "JobFailed",
-                    "The Job failed without a reason.",
+                    "The Job failed without a reason: read its events with `kubectl describe job`.",
                 )
             };
             let logs = format!("{} --stage {}", turn.command("logs"), spec.name);
