@@ -4,6 +4,7 @@ mod failures;
 mod leaving;
 mod levels;
 mod order;
+mod restored;
 pub mod turn;
 mod whole;
 

@@ -75,6 +75,7 @@ fn by_default_two_restricted_replicas_are_probed_and_protected() {
         assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
         assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm");
     }
+    assert!(of(&all, "PodMonitor").is_empty());
     assert!(of(&all, "ServiceMonitor").is_empty() && of(&all, "PrometheusRule").is_empty());
 }
 
@@ -115,15 +116,21 @@ fn what_is_switched_on_is_rendered() {
     let image = format!("--set=image.digest={digest},image.repository=example/operator,imagePullSecrets={{pull}}");
     let all = objects(&[
         "--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=monitoring",
+        "--set=metrics.podMonitor.enabled=true,metrics.podMonitor.interval=60s",
         "--set=networkPolicy.enabled=true,replicaCount=1,priorityClassName=high,nodeSelector.disk=fast",
         "--set=config.brake.engaged=true,config.brake.reason=audit,config.artifacts.uri=s3://models/",
-        "--set=extraEnv[0].name=HTTPS_PROXY,extraEnv[0].value=proxy,extraArgs={--lease-name=other}",
+        "--set=extraEnv[0].name=SSL_CERT_FILE,extraEnv[0].value=ca,extraArgs={--lease-name=other}",
         "--set=commonLabels.team=ml,podLabels.a=b,podAnnotations.c=d",
         &image,
     ]);
     let monitor = of(&all, "ServiceMonitor")[0];
     assert_eq!(monitor["metadata"]["labels"]["release"], "monitoring");
     assert_eq!(monitor["spec"]["endpoints"][0]["honorLabels"], true);
+    let endpoint = &of(&all, "PodMonitor")[0]["spec"]["podMetricsEndpoints"][0];
+    assert_eq!(
+        (&endpoint["port"], &endpoint["interval"]),
+        (&json!("metrics"), &json!("60s"))
+    );
     assert_eq!(of(&all, "NetworkPolicy").len(), 1);
     assert!(of(&all, "PodDisruptionBudget").is_empty(), "one replica may be evicted");
     let pod = &of(&all, "Deployment")[0]["spec"]["template"];
@@ -144,10 +151,11 @@ fn what_is_switched_on_is_rendered() {
 }
 
 /// Objects of the values whose keys are the user's own.
-const OPEN: [&str; 13] = [
+const OPEN: [&str; 14] = [
     "/commonLabels",
     "/serviceAccount/annotations",
     "/metrics/serviceMonitor/labels",
+    "/metrics/podMonitor/labels",
     "/prometheusRule/labels",
     "/prometheusRule/alertLabels",
     "/podAnnotations",
