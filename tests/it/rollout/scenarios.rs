@@ -20,7 +20,11 @@
 //! | Flagger: reverting after a failure starts no new run | [`cluster_applying_a_failed_rollout_again_starts_no_new_run`] |
 //! | Flagger: a scaler on the primary | [`cluster_an_autoscaler_is_never_fought`] |
 //! | Flagger: revert on deletion | `deletion::cluster_deletion_at_a_step_gives_the_traffic_back` |
-//! | KServe: canary create, promote, rollback | `hand::…promoted`, `hand::…rolled_back_by_hand_at_a_step` |
+//! | Argo Rollouts: metrics of the controller | `helm::helm_1_…` |
+//! | Argo Rollouts: a bad image leaves the stable version alone | `deliveries::node_a_candidate_that_never_becomes_ready_…` |
+//! | Argo Rollouts: objects that cannot be read | `helm::helm_4_…`, `unreadable::…` |
+//! | KServe: canary create, with the split of real requests | `deliveries::node_a_candidate_gets_the_share_of_requests_…` |
+//! | KServe: canary promote, rollback | `hand::…promoted`, `hand::…rolled_back_by_hand_at_a_step` |
 //! | KServe: force stop | [`cluster_the_candidate_goes_after_an_abort`] |
 //! | KServe: delete at non-zero weight, late join | `deletion`, `queue` |
 //!
