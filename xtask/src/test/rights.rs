@@ -57,6 +57,18 @@ impl Rights {
     /// # Errors
     /// If something was refused, or if the audit log cannot be read.
     pub fn read(&mut self, cluster: &Cluster) -> Result<String> {
+        let refused = self.collect(cluster)?;
+        if !refused.is_empty() {
+            bail!("{}: refused to the operator:\n{}", cluster.name, refused.join("\n"));
+        }
+        Ok(format!("{}: the operator was refused nothing", cluster.name))
+    }
+
+    /// Adds what the operator asked of this cluster; says what it was refused.
+    ///
+    /// # Errors
+    /// If the audit log cannot be read.
+    pub fn collect(&mut self, cluster: &Cluster) -> Result<Vec<String>> {
         let user = chart::operator();
         let log = std::fs::File::open(&cluster.audit_log)
             .with_context(|| format!("cannot read {}", cluster.audit_log.display()))?;
@@ -72,11 +84,7 @@ impl Rights {
                 None => {}
             }
         }
-        if !refused.is_empty() {
-            let lines: Vec<String> = refused.into_iter().collect();
-            bail!("{}: refused to the operator:\n{}", cluster.name, lines.join("\n"));
-        }
-        Ok(format!("{}: the operator was refused nothing", cluster.name))
+        Ok(refused.into_iter().collect())
     }
 
     /// Whether all that the chart grants was used.
