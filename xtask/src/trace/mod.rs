@@ -7,15 +7,19 @@
 //! | Invariant | What it says | Where |
 //! | --- | --- | --- |
 //! | I1 | one attempt at a time and one Job per attempt | [`attempts`] |
+//! | I1b | what an attempt made stays what it made, and a version carries it | [`results`] |
 //! | I2 | nothing is delivered or promoted unless every required gate and check passed | [`gates`] |
 //! | I3 | training, traffic and steps have the approvals that the level and the plan demand | [`approvals`] |
 //! | I5 | the lineage of a version only grows, and what others keep of it is true | [`lineage`] |
 //! | I7 | pods are taken away only after as many others are ready | [`capacity`] |
 //! | I8 | every write stays in the namespace of the object that caused it | [`owners`] |
 //! | I9 | only objects that belong to the acting object are changed or deleted | [`owners`] |
+//! | I10 | a result is taken only from the Job whose UID the intent held | [`results`] |
 //! | I13 | phases move along declared edges; numbers never go down | [`order`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
+//!
+//! Each file says what is judged and what the log cannot show.
 
 pub mod approvals;
 pub mod attempts;
@@ -27,9 +31,11 @@ pub mod history;
 pub mod json;
 pub mod levels;
 pub mod lineage;
+pub mod moments;
 pub mod order;
 pub mod owners;
 pub mod report;
+pub mod results;
 pub mod tables;
 pub mod tail;
 pub mod usage;
@@ -103,7 +109,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 7] = [
+    let mut rules: [Box<dyn Rule>; 8] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -111,15 +117,18 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<order::Order>::default(),
         Box::<capacity::Capacity>::default(),
         Box::<lineage::Lineage>::default(),
+        Box::<results::Results>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {
-        if !step.succeeded() {
-            continue;
+        if step.succeeded() {
+            world.set(&step.key, step.after.clone());
         }
-        world.set(&step.key, step.after.clone());
         for rule in &mut rules {
-            let found = rule.step(&world, step);
+            let found = match step.succeeded() {
+                true => rule.step(&world, step),
+                false => Vec::new(),
+            };
             violations.extend(found.into_iter().map(|finding| Violation {
                 invariant: finding.invariant,
                 message: finding.message,

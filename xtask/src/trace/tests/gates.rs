@@ -9,8 +9,7 @@ const LEVEL: &str = "FullyAutomated";
 
 fn evaluated(metric: Value) -> Turn {
     let mut turn = Turn::begin(LEVEL);
-    turn.stages(LEVEL);
-    turn.stage("evaluate", |s| s["result"] = json!({ "metrics": [metric] }));
+    turn.report(LEVEL, metric);
     turn.register();
     turn.judge("Pass");
     turn.deliver(LEVEL);
@@ -71,13 +70,18 @@ fn a_registered_outcome_is_a_delivery() {
 
 #[test]
 fn a_bias_policy_that_blocks_or_was_not_applied_breaks_i2() {
-    let judged = |verdicts: Value| {
+    let judged = |mut verdicts: Value| {
         let mut turn = Turn::with(LEVEL, |spec| spec["biasPolicies"] = json!([{ "name": "fair" }]));
-        turn.story
+        let policy = turn
+            .story
             .create(By::User, &Kind::Policy, "fair", json!({ "spec": {} }));
         turn.stages(LEVEL);
         turn.register();
         turn.judge("Pass");
+        for verdict in verdicts.as_array_mut().expect("verdicts") {
+            verdict["policyUid"] = json!(policy);
+            verdict["policyGeneration"] = json!(1);
+        }
         turn.story
             .status(By::Operator, &Kind::Run, "eta-1", |s| s["bias"] = verdicts);
         turn.deliver(LEVEL);

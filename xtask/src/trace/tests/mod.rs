@@ -15,6 +15,7 @@ mod lineage;
 mod order;
 mod owners;
 mod recorded;
+mod results;
 mod story;
 mod turn;
 
