@@ -10,6 +10,7 @@
 //! | I1b | what an attempt made stays what it made, and a version carries it | [`results`] |
 //! | I2 | nothing is delivered or promoted unless every required gate and check passed | [`gates`] |
 //! | I3 | training, traffic and steps have the approvals that the level and the plan demand | [`approvals`] |
+//! | I4 | what served before can be had back by one write, and nothing else touches it | [`baseline`] |
 //! | I5 | the lineage of a version only grows, and what others keep of it is true | [`lineage`] |
 //! | I7 | pods are taken away only after as many others are ready | [`capacity`] |
 //! | I8 | every write stays in the namespace of the object that caused it | [`owners`] |
@@ -24,6 +25,7 @@
 pub mod approvals;
 pub mod attempts;
 pub mod audit;
+pub mod baseline;
 pub mod binding;
 pub mod capacity;
 pub mod gates;
@@ -109,7 +111,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 8] = [
+    let mut rules: [Box<dyn Rule>; 9] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -118,6 +120,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<capacity::Capacity>::default(),
         Box::<lineage::Lineage>::default(),
         Box::<results::Results>::default(),
+        Box::<baseline::Baseline>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {

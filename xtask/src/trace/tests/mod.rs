@@ -8,6 +8,7 @@
 
 mod approvals;
 mod attempts;
+mod baseline;
 mod capacity;
 mod gates;
 mod history;
