@@ -17,6 +17,7 @@
 //! | I9 | only objects that belong to the acting object are changed or deleted | [`owners`] |
 //! | I10 | a result is taken only from the Job whose UID the intent held | [`results`] |
 //! | I13 | phases move along declared edges; numbers never go down | [`order`] |
+//! | I14 | a Rollout goes only when nothing of it is left on its target | [`leaving`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
 //!
@@ -31,6 +32,7 @@ pub mod capacity;
 pub mod gates;
 pub mod history;
 pub mod json;
+pub mod leaving;
 pub mod levels;
 pub mod lineage;
 pub mod moments;
@@ -111,7 +113,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 9] = [
+    let mut rules: [Box<dyn Rule>; 10] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -121,6 +123,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<lineage::Lineage>::default(),
         Box::<results::Results>::default(),
         Box::<baseline::Baseline>::default(),
+        Box::<leaving::Leaving>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {

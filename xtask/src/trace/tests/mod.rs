@@ -12,6 +12,7 @@ mod baseline;
 mod capacity;
 mod gates;
 mod history;
+mod leaving;
 mod lineage;
 mod order;
 mod owners;
