@@ -16,6 +16,7 @@
 //! | I8 | every write stays in the namespace of the object that caused it | [`owners`] |
 //! | I9 | only objects that belong to the acting object are changed or deleted | [`owners`] |
 //! | I10 | a result is taken only from the Job whose UID the intent held | [`results`] |
+//! | I11 | no status is written again and again without need | [`loops`] |
 //! | I13 | phases move along declared edges; numbers never go down | [`order`] |
 //! | I14 | a Rollout goes only when nothing of it is left on its target | [`leaving`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
@@ -35,6 +36,7 @@ pub mod json;
 pub mod leaving;
 pub mod levels;
 pub mod lineage;
+pub mod loops;
 pub mod moments;
 pub mod order;
 pub mod owners;
@@ -113,7 +115,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 10] = [
+    let mut rules: [Box<dyn Rule>; 11] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -123,6 +125,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<lineage::Lineage>::default(),
         Box::<results::Results>::default(),
         Box::<baseline::Baseline>::default(),
+        Box::<loops::Loops>::default(),
         Box::<leaving::Leaving>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());

@@ -14,6 +14,7 @@ mod gates;
 mod history;
 mod leaving;
 mod lineage;
+mod loops;
 mod order;
 mod owners;
 mod recorded;
