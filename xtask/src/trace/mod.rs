@@ -21,6 +21,7 @@
 //! | I14 | a Rollout goes only when nothing of it is left on its target | [`leaving`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
+//! | I18 | decisions record a level that was in force, and within a run it never rises | [`in_force`] |
 //!
 //! Each file says what is judged and what the log cannot show.
 
@@ -32,6 +33,7 @@ pub mod binding;
 pub mod capacity;
 pub mod gates;
 pub mod history;
+pub mod in_force;
 pub mod json;
 pub mod leaving;
 pub mod levels;
@@ -115,7 +117,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 11] = [
+    let mut rules: [Box<dyn Rule>; 12] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -127,6 +129,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<baseline::Baseline>::default(),
         Box::<loops::Loops>::default(),
         Box::<leaving::Leaving>::default(),
+        Box::<in_force::InForce>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {

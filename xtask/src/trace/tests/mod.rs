@@ -12,6 +12,7 @@ mod baseline;
 mod capacity;
 mod gates;
 mod history;
+mod in_force;
 mod leaving;
 mod lineage;
 mod loops;
