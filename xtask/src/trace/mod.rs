@@ -20,6 +20,7 @@
 //! | I13 | phases move along declared edges; numbers never go down | [`order`] |
 //! | I14 | a Rollout goes only when nothing of it is left on its target | [`leaving`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
+//! | I16 | what belongs to an older spec does not count for the new one | [`specs`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
 //! | I18 | decisions record a level that was in force, and within a run it never rises | [`in_force`] |
 //!
@@ -44,6 +45,7 @@ pub mod order;
 pub mod owners;
 pub mod report;
 pub mod results;
+pub mod specs;
 pub mod tables;
 pub mod tail;
 pub mod usage;
@@ -117,7 +119,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 12] = [
+    let mut rules: [Box<dyn Rule>; 13] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -129,6 +131,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<baseline::Baseline>::default(),
         Box::<loops::Loops>::default(),
         Box::<leaving::Leaving>::default(),
+        Box::<specs::Specs>::default(),
         Box::<in_force::InForce>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());

@@ -20,6 +20,7 @@ mod order;
 mod owners;
 mod recorded;
 mod results;
+mod specs;
 mod story;
 mod turn;
 
