@@ -23,6 +23,7 @@
 //! | I16 | what belongs to an older spec does not count for the new one | [`specs`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
 //! | I18 | decisions record a level that was in force, and within a run it never rises | [`in_force`] |
+//! | I22 | a bias policy that was changed or deleted takes its older verdicts with it | [`policies`] |
 //!
 //! Each file says what is judged and what the log cannot show.
 
@@ -43,6 +44,7 @@ pub mod loops;
 pub mod moments;
 pub mod order;
 pub mod owners;
+pub mod policies;
 pub mod report;
 pub mod results;
 pub mod specs;
@@ -119,7 +121,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 13] = [
+    let mut rules: [Box<dyn Rule>; 14] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -133,6 +135,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<leaving::Leaving>::default(),
         Box::<specs::Specs>::default(),
         Box::<in_force::InForce>::default(),
+        Box::<policies::Policies>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {

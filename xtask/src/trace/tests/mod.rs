@@ -18,6 +18,7 @@ mod lineage;
 mod loops;
 mod order;
 mod owners;
+mod policies;
 mod recorded;
 mod results;
 mod specs;
