@@ -23,6 +23,7 @@
 //! | I16 | what belongs to an older spec does not count for the new one | [`specs`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
 //! | I18 | decisions record a level that was in force, and within a run it never rises | [`in_force`] |
+//! | I20 | what is refused again and again is tried more and more seldom | [`refusals`] |
 //! | I22 | a bias policy that was changed or deleted takes its older verdicts with it | [`policies`] |
 //!
 //! Each file says what is judged and what the log cannot show.
@@ -45,6 +46,7 @@ pub mod moments;
 pub mod order;
 pub mod owners;
 pub mod policies;
+pub mod refusals;
 pub mod report;
 pub mod results;
 pub mod specs;
@@ -121,7 +123,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 14] = [
+    let mut rules: [Box<dyn Rule>; 15] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -136,6 +138,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<specs::Specs>::default(),
         Box::<in_force::InForce>::default(),
         Box::<policies::Policies>::default(),
+        Box::<refusals::Refusals>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {
@@ -145,7 +148,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         for rule in &mut rules {
             let found = match step.succeeded() {
                 true => rule.step(&world, step),
-                false => Vec::new(),
+                false => rule.refused(step),
             };
             violations.extend(found.into_iter().map(|finding| Violation {
                 invariant: finding.invariant,
@@ -162,6 +165,11 @@ pub fn check(history: &History) -> Vec<Violation> {
 pub trait Rule {
     /// What this write breaks; the world is as it is after the write.
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding>;
+
+    /// What a try breaks that the API server refused; to most invariants it is nothing.
+    fn refused(&mut self, _: &Step) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 /// What a write breaks.

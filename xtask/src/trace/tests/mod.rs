@@ -20,6 +20,7 @@ mod order;
 mod owners;
 mod policies;
 mod recorded;
+mod refusals;
 mod results;
 mod specs;
 mod story;
