@@ -178,3 +178,13 @@ fn promoting_what_no_run_decided_to_deliver_breaks_i2() {
     turn.phase("Promoting", |_| {});
     assert_eq!(broken(&turn.story), ["I2"]);
 }
+
+#[test]
+fn a_promotion_that_goes_on_after_somebody_took_the_runs_status_away_is_fine() {
+    let mut turn = Turn::at_last_step();
+    turn.story.status(By::User, &Kind::Run, "eta-1", |s| *s = json!({}));
+    turn.promote(LEVEL, None);
+    turn.bind();
+    turn.end();
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
