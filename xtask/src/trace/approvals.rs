@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::gates::{delivers, leaves};
 use super::json::{int, label, list, named, text, uid};
-use super::levels::Levels;
 use super::tables::{PERSON_DELIVERS, PERSON_STEPS, PERSON_TRAINS};
 use super::{Finding, Kind, Rule, Step, World, binding};
 
@@ -22,17 +21,15 @@ const I3: &str = "I3";
 /// written.
 const LAG: SignedDuration = SignedDuration::from_secs(5);
 
-/// Evidence that was shown, levels in force, and deliveries that were decided.
+/// Evidence that was shown, and deliveries that were decided.
 #[derive(Debug, Default)]
 pub struct Approvals {
     evidence: HashMap<String, Value>,
-    levels: Levels,
     delivered: HashSet<String>,
 }
 
 impl Rule for Approvals {
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding> {
-        self.levels.step(world, step);
         if !step.operator {
             return Vec::new();
         }
@@ -80,21 +77,6 @@ impl Approvals {
         None
     }
 
-    /// The level that the operator recorded with this decision, and whether it was really in force.
-    fn level(&self, step: &Step, pipeline: &str, decision: &str) -> Result<String, String> {
-        let all = list(step.later(), "/status/decisions");
-        let record = all.iter().rfind(|d| text(d, "/decision") == decision);
-        let used = record.map_or("", |d| text(d, "/level"));
-        match self.levels.freest(pipeline, &step.at) {
-            Some(freest) if super::tables::freedom(used) > super::tables::freedom(freest) => Err(format!(
-                "{} decides {decision} at level {}, but at most {freest} was in force",
-                step.key,
-                if used.is_empty() { "none" } else { used }
-            )),
-            _ => Ok(used.to_owned()),
-        }
-    }
-
     fn training(&self, world: &World, step: &Step) -> Option<String> {
         let (old, run) = (step.earlier(), step.later());
         let starts = |s: &&Value| {
@@ -104,7 +86,7 @@ impl Approvals {
         };
         list(run, "/status/stages").iter().find(starts)?;
         let pipeline = world.named(Kind::Pipeline, &step.key.namespace, text(run, "/spec/pipelineRef/name"))?;
-        let level = match self.level(step, uid(pipeline), "StartStage") {
+        let level = match level(step, "StartStage") {
             Ok(level) => level,
             Err(problem) => return Some(problem),
         };
@@ -133,7 +115,7 @@ impl Approvals {
         } else {
             "Registered"
         };
-        let level = match self.level(step, uid(pipeline), decision) {
+        let level = match level(step, decision) {
             Ok(level) => level,
             Err(problem) => return Some(problem),
         };
@@ -201,10 +183,9 @@ impl Approvals {
         } else {
             "NextStep"
         };
-        let pipeline = text(rollout, "/spec/pipelineRef/uid");
-        let level = match self.level(step, pipeline, decision) {
-            Ok(level) => level,
-            Err(problem) => return Some(problem),
+        let level = match level(step, decision) {
+            Err(problem) if !text(rollout, "/spec/pipelineRef/uid").is_empty() => return Some(problem),
+            level => level.unwrap_or_default(),
         };
         let name = text(old, "/status/step/name");
         let plan = named(rollout, "/spec/plan/strategy/steps", "name", name);
@@ -257,6 +238,15 @@ impl Approvals {
     }
 }
 
+/// The level that the operator recorded with this decision. I18 says whether it was in force.
+fn level(step: &Step, decision: &str) -> Result<String, String> {
+    let all = list(step.later(), "/status/decisions");
+    let record = all.iter().rfind(|d| text(d, "/decision") == decision);
+    let used = record.map_or("", |d| text(d, "/level"));
+    let message = || format!("{} decides {decision} and records no level", step.key);
+    (!used.is_empty()).then(|| used.to_owned()).ok_or_else(message)
+}
+
 /// The Rollout whose candidate the target is bound to by this write.
 fn bound<'a>(world: &'a World, step: &Step) -> Option<&'a Value> {
     let object = step.later();
@@ -274,7 +264,7 @@ fn bound<'a>(world: &'a World, step: &Step) -> Option<&'a Value> {
 }
 
 /// Digest of the evidence that the newest recorded approval of a gate names.
-fn record<'a>(run: &'a Value, gate: &str) -> Option<&'a str> {
+pub(super) fn record<'a>(run: &'a Value, gate: &str) -> Option<&'a str> {
     let mut all = list(run, "/status/approvals").iter();
     let last = all.rfind(|a| text(a, "/gate") == gate && text(a, "/decision") == "Approve");
     last.map(|a| text(a, "/evidenceDigest"))

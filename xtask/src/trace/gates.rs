@@ -2,11 +2,12 @@
 //! revision itself says. Failed, inconclusive, missing and broken are all "not passed", and a recorded pass counts only
 //! if the numbers beside it show it.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::json::{int, list, named, number, text};
+use super::json::{int, list, named, number, text, uid};
 use super::tables::PROMOTED;
 use super::{Finding, Kind, Rule, Step, World, binding};
 
@@ -14,19 +15,55 @@ const I2: &str = "I2";
 
 /// Gates of runs and checks of Rollouts.
 #[derive(Debug, Default)]
-pub struct Gates;
+pub struct Gates {
+    /// Rollouts that a run decided to make, by the run's UID: a status that somebody takes away undoes no decision.
+    decided: HashMap<String, BTreeSet<String>>,
+}
 
 impl Rule for Gates {
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding> {
         if !step.operator || step.subresource != "status" {
             return Vec::new();
         }
+        let rollout = text(step.later(), "/status/rollout/name");
+        if step.key.kind == Kind::Run && !rollout.is_empty() {
+            let known = self.decided.entry(uid(step.later()).to_owned()).or_default();
+            known.insert(rollout.to_owned());
+        }
         let problem = match step.key.kind {
             Kind::Run if delivers(step.earlier(), step.later()) => unproven(world, &step.key.namespace, step.later()),
-            Kind::Rollout => promotion(world, step).or_else(|| open_check(step)),
+            Kind::Rollout => self.promotion(world, step).or_else(|| open_check(step)),
             _ => None,
         };
         problem.map(|message| Finding::new(I2, message)).into_iter().collect()
+    }
+}
+
+impl Gates {
+    /// A Rollout that a run asked for is promoted only if that run's gates passed.
+    fn promotion(&self, world: &World, step: &Step) -> Option<String> {
+        let [was, is] = [step.earlier(), step.later()].map(|o| text(o, "/status/phase"));
+        let run = text(step.later(), "/spec/runRef/uid");
+        if run.is_empty() || !PROMOTED.contains(&is) || PROMOTED.contains(&was) {
+            return None;
+        }
+        let Some(known) = world.known(run).filter(|k| k.key.kind == Kind::Run) else {
+            return Some(format!(
+                "{} is promoted for a run with UID {run} that never was",
+                step.key
+            ));
+        };
+        let decided = self
+            .decided
+            .get(run)
+            .is_some_and(|names| names.contains(&step.key.name));
+        let message = || {
+            format!(
+                "{} is promoted, but {} never decided to deliver it",
+                step.key, known.key
+            )
+        };
+        (!decided).then(message)
     }
 }
 
@@ -155,28 +192,6 @@ fn served<'a>(world: &'a World, namespace: &str, plan: Option<&Value>) -> Option
     let value = binding::value(target, plan)?;
     let mut versions = world.all(Kind::Version, namespace);
     versions.find(|(_, v)| binding::names(v, value)).map(|(_, v)| v)
-}
-
-/// A Rollout that a run asked for is promoted only if that run's gates passed.
-fn promotion(world: &World, step: &Step) -> Option<String> {
-    let [was, is] = [step.earlier(), step.later()].map(|o| text(o, "/status/phase"));
-    let run = text(step.later(), "/spec/runRef/uid");
-    if run.is_empty() || !PROMOTED.contains(&is) || PROMOTED.contains(&was) {
-        return None;
-    }
-    let Some(known) = world.known(run).filter(|k| k.key.kind == Kind::Run) else {
-        return Some(format!(
-            "{} is promoted for a run with UID {run} that never was",
-            step.key
-        ));
-    };
-    if text(&known.object, "/status/rollout/name") != step.key.name {
-        return Some(format!(
-            "{} is promoted, but {} never decided to deliver it",
-            step.key, known.key
-        ));
-    }
-    None
 }
 
 /// Whether this write of a Rollout's status leaves a step that had been reached.

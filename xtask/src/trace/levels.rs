@@ -3,21 +3,18 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::json::{list, text, uid};
+use super::moments::Moments;
 use super::tables::freedom;
 use super::{Kind, Step, World};
-
-/// A decision stands on what the operator read some moments before it wrote.
-const LAG: SignedDuration = SignedDuration::from_secs(5);
 
 /// Levels of all pipelines over time.
 #[derive(Debug, Default)]
 pub struct Levels {
-    /// By UID of the pipeline: since when which level was in force, the newest last.
-    all: HashMap<String, Vec<(Timestamp, String)>>,
+    /// By UID of the pipeline.
+    all: HashMap<String, Moments<String>>,
 }
 
 impl Levels {
@@ -26,25 +23,19 @@ impl Levels {
         if !matches!(step.key.kind, Kind::Pipeline | Kind::Policy) || !step.subresource.is_empty() {
             return;
         }
-        let Ok(at) = step.at.parse::<Timestamp>() else {
-            return;
-        };
         for (_, pipeline) in world.all(Kind::Pipeline, &step.key.namespace) {
             let level = in_force(world, &step.key.namespace, pipeline);
-            let known = self.all.entry(uid(pipeline).to_owned()).or_default();
-            if known.last().is_none_or(|(_, last)| *last != level) {
-                known.push((at, level));
-            }
+            self.all
+                .entry(uid(pipeline).to_owned())
+                .or_default()
+                .note(&step.at, level);
         }
     }
 
     /// The freest level that was in force in the moments before; nothing if the pipeline is not known.
     #[must_use]
     pub fn freest(&self, pipeline: &str, at: &str) -> Option<&str> {
-        let known = self.all.get(pipeline)?;
-        let from = at.parse::<Timestamp>().ok()?.checked_sub(LAG).ok()?;
-        let begun = known.iter().rposition(|(since, _)| *since <= from).unwrap_or(0);
-        let recent = known.iter().skip(begun).map(|(_, level)| level.as_str());
+        let recent = self.all.get(pipeline)?.recent(at).map(String::as_str);
         recent.max_by_key(|level| freedom(level))
     }
 }
@@ -76,7 +67,9 @@ fn in_force(world: &World, namespace: &str, pipeline: &Value) -> String {
     level.to_owned()
 }
 
-fn selects(policy: &Value, pipeline: &Value) -> bool {
+/// Whether a policy selects a pipeline by its labels.
+#[must_use]
+pub fn selects(policy: &Value, pipeline: &Value) -> bool {
     let wanted = policy
         .pointer("/spec/modelSelector/matchLabels")
         .and_then(Value::as_object);

@@ -7,29 +7,49 @@
 //! | Invariant | What it says | Where |
 //! | --- | --- | --- |
 //! | I1 | one attempt at a time and one Job per attempt | [`attempts`] |
+//! | I1b | what an attempt made stays what it made, and a version carries it | [`results`] |
 //! | I2 | nothing is delivered or promoted unless every required gate and check passed | [`gates`] |
 //! | I3 | training, traffic and steps have the approvals that the level and the plan demand | [`approvals`] |
+//! | I4 | what served before can be had back by one write, and nothing else touches it | [`baseline`] |
 //! | I5 | the lineage of a version only grows, and what others keep of it is true | [`lineage`] |
 //! | I7 | pods are taken away only after as many others are ready | [`capacity`] |
 //! | I8 | every write stays in the namespace of the object that caused it | [`owners`] |
 //! | I9 | only objects that belong to the acting object are changed or deleted | [`owners`] |
+//! | I10 | a result is taken only from the Job whose UID the intent held | [`results`] |
+//! | I11 | no status is written again and again without need | [`loops`] |
 //! | I13 | phases move along declared edges; numbers never go down | [`order`] |
+//! | I14 | a Rollout goes only when nothing of it is left on its target | [`leaving`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
+//! | I16 | what belongs to an older spec does not count for the new one | [`specs`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
+//! | I18 | decisions record a level that was in force, and within a run it never rises | [`in_force`] |
+//! | I20 | what is refused again and again is tried more and more seldom | [`refusals`] |
+//! | I22 | a bias policy that was changed or deleted takes its older verdicts with it | [`policies`] |
+//!
+//! Each file says what is judged and what the log cannot show.
 
 pub mod approvals;
 pub mod attempts;
 pub mod audit;
+pub mod baseline;
 pub mod binding;
 pub mod capacity;
 pub mod gates;
 pub mod history;
+pub mod in_force;
 pub mod json;
+pub mod leaving;
 pub mod levels;
 pub mod lineage;
+pub mod loops;
+pub mod moments;
 pub mod order;
 pub mod owners;
+pub mod policies;
+pub mod refusals;
 pub mod report;
+pub mod results;
+pub mod specs;
 pub mod tables;
 pub mod tail;
 pub mod usage;
@@ -103,7 +123,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 7] = [
+    let mut rules: [Box<dyn Rule>; 15] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -111,15 +131,25 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<order::Order>::default(),
         Box::<capacity::Capacity>::default(),
         Box::<lineage::Lineage>::default(),
+        Box::<results::Results>::default(),
+        Box::<baseline::Baseline>::default(),
+        Box::<loops::Loops>::default(),
+        Box::<leaving::Leaving>::default(),
+        Box::<specs::Specs>::default(),
+        Box::<in_force::InForce>::default(),
+        Box::<policies::Policies>::default(),
+        Box::<refusals::Refusals>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {
-        if !step.succeeded() {
-            continue;
+        if step.succeeded() {
+            world.set(&step.key, step.after.clone());
         }
-        world.set(&step.key, step.after.clone());
         for rule in &mut rules {
-            let found = rule.step(&world, step);
+            let found = match step.succeeded() {
+                true => rule.step(&world, step),
+                false => rule.refused(step),
+            };
             violations.extend(found.into_iter().map(|finding| Violation {
                 invariant: finding.invariant,
                 message: finding.message,
@@ -135,6 +165,11 @@ pub fn check(history: &History) -> Vec<Violation> {
 pub trait Rule {
     /// What this write breaks; the world is as it is after the write.
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding>;
+
+    /// What a try breaks that the API server refused; to most invariants it is nothing.
+    fn refused(&mut self, _: &Step) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 /// What a write breaks.

@@ -164,42 +164,6 @@ fn delivering_on_evidence_that_changed_since_breaks_i3() {
 }
 
 #[test]
-fn deciding_at_a_level_that_was_not_in_force_breaks_i3() {
-    let lowered = |seconds: i64| {
-        let mut turn = Turn::judged("FullyAutomated");
-        turn.story.patch(By::User, &Kind::Pipeline, "eta", |o| {
-            o["spec"]["automationLevel"] = json!(HUMAN);
-        });
-        turn.story.wait(seconds);
-        turn.deliver("FullyAutomated");
-        broken(&turn.story)
-    };
-    assert_eq!(lowered(1), [""; 0], "the reconcile had read the old level");
-    assert_eq!(lowered(30), ["I3"]);
-}
-
-#[test]
-fn a_bias_policy_caps_the_level() {
-    let capped = |labels: serde_json::Value| {
-        let mut turn = Turn::judged("FullyAutomated");
-        turn.story.create(
-            By::User,
-            &Kind::Policy,
-            "fair",
-            json!({ "spec": {
-            "maxAutomationLevel": "SemiAutomated", "modelSelector": { "matchLabels": { "team": "eta" } } } }),
-        );
-        turn.story
-            .patch(By::User, &Kind::Pipeline, "eta", |o| o["metadata"]["labels"] = labels);
-        turn.story.wait(30);
-        turn.deliver("FullyAutomated");
-        broken(&turn.story)
-    };
-    assert_eq!(capped(json!({ "team": "other" })), [""; 0]);
-    assert_eq!(capped(json!({ "team": "eta" })), ["I3"]);
-}
-
-#[test]
 fn a_level_that_is_stricter_than_the_spec_is_fine() {
     let mut turn = Turn::judged("FullyAutomated");
     let digest = turn.ask("Promote", "SemiAutomated");

@@ -9,8 +9,7 @@ const LEVEL: &str = "FullyAutomated";
 
 fn evaluated(metric: Value) -> Turn {
     let mut turn = Turn::begin(LEVEL);
-    turn.stages(LEVEL);
-    turn.stage("evaluate", |s| s["result"] = json!({ "metrics": [metric] }));
+    turn.report(LEVEL, metric);
     turn.register();
     turn.judge("Pass");
     turn.deliver(LEVEL);
@@ -71,13 +70,18 @@ fn a_registered_outcome_is_a_delivery() {
 
 #[test]
 fn a_bias_policy_that_blocks_or_was_not_applied_breaks_i2() {
-    let judged = |verdicts: Value| {
+    let judged = |mut verdicts: Value| {
         let mut turn = Turn::with(LEVEL, |spec| spec["biasPolicies"] = json!([{ "name": "fair" }]));
-        turn.story
+        let policy = turn
+            .story
             .create(By::User, &Kind::Policy, "fair", json!({ "spec": {} }));
         turn.stages(LEVEL);
         turn.register();
         turn.judge("Pass");
+        for verdict in verdicts.as_array_mut().expect("verdicts") {
+            verdict["policyUid"] = json!(policy);
+            verdict["policyGeneration"] = json!(1);
+        }
         turn.story
             .status(By::Operator, &Kind::Run, "eta-1", |s| s["bias"] = verdicts);
         turn.deliver(LEVEL);
@@ -173,4 +177,14 @@ fn promoting_what_no_run_decided_to_deliver_breaks_i2() {
     turn.rollout();
     turn.phase("Promoting", |_| {});
     assert_eq!(broken(&turn.story), ["I2"]);
+}
+
+#[test]
+fn a_promotion_that_goes_on_after_somebody_took_the_runs_status_away_is_fine() {
+    let mut turn = Turn::at_last_step();
+    turn.story.status(By::User, &Kind::Run, "eta-1", |s| *s = json!({}));
+    turn.promote(LEVEL, None);
+    turn.bind();
+    turn.end();
+    assert_eq!(broken(&turn.story), [""; 0]);
 }

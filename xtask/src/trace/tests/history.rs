@@ -45,6 +45,9 @@ fn an_object_with_finalizers_is_gone_when_the_last_one_goes() {
 fn taking_the_last_finalizer_off_a_deleted_object_changes_nothing_of_it() {
     let mut turn = Turn::held();
     turn.story.delete(By::User, &Kind::Rollout, "eta-1");
+    turn.phase("RollingBack", |_| {});
+    turn.story.delete(By::Operator, &Kind::Deployment, "eta-candidate");
+    turn.phase("Aborted", |_| {});
     turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
         o["metadata"]["finalizers"] = json!([]);
     });

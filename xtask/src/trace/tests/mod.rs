@@ -8,13 +8,21 @@
 
 mod approvals;
 mod attempts;
+mod baseline;
 mod capacity;
 mod gates;
 mod history;
+mod in_force;
+mod leaving;
 mod lineage;
+mod loops;
 mod order;
 mod owners;
+mod policies;
 mod recorded;
+mod refusals;
+mod results;
+mod specs;
 mod story;
 mod turn;
 

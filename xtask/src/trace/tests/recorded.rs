@@ -100,3 +100,45 @@ fn with_a_phase_that_is_skipped_i13_is_broken() {
         ["I13"]
     );
 }
+
+/// Replaces in lines about these objects only.
+fn replaced_of(resource: &'static str, from: &'static str, to: &'static str) -> impl Fn(&str) -> Option<String> {
+    move |line| {
+        let about = line.contains(&format!("\"resource\":\"{resource}\""));
+        Some(if about { line.replace(from, to) } else { line.to_owned() })
+    }
+}
+
+#[test]
+fn with_a_job_that_did_not_complete_i10_is_broken() {
+    let found = broken(replaced_of("jobs", "\"type\":\"Complete\"", "\"type\":\"Almost\""));
+    assert!(found.contains(&"I10"), "{found:?}");
+}
+
+#[test]
+fn with_another_digest_in_the_version_i1b_is_broken() {
+    let found = broken(replaced_of("modelversions", "sha256:0123", "sha256:4567"));
+    assert!(found.contains(&"I1b"), "{found:?}");
+}
+
+#[test]
+fn with_another_recorded_baseline_i4_is_broken() {
+    let found = broken(replaced_of("rollouts", "s3://first", "s3://zeroth"));
+    assert_eq!(found, ["I4"]);
+}
+
+#[test]
+fn with_another_weight_than_in_the_snapshot_i16_is_broken() {
+    let found = broken(replaced_of("rollouts", "\"weight\":50", "\"weight\":60"));
+    assert_eq!(found, ["I16"]);
+}
+
+#[test]
+fn with_a_level_above_the_one_in_force_i18_is_broken() {
+    let found = broken(replaced_of(
+        "rollouts",
+        "\"level\":\"HumanOversight\"",
+        "\"level\":\"FullyAutomated\"",
+    ));
+    assert_eq!(found, ["I18"]);
+}

@@ -111,6 +111,12 @@ impl Story {
         }
     }
 
+    /// A write of a status that changes nothing: the API server leaves the revision as it is.
+    pub fn again(&mut self, by: By, kind: &Kind, name: &str) {
+        let (key, object) = (self.key(kind, name), self.get(kind, name));
+        self.log(by, "update", key, "status", 200, object);
+    }
+
     /// A request that the API server refused.
     pub fn refused(&mut self, by: By, verb: &str, kind: &Kind, name: &str, code: u16) {
         let key = self.key(kind, name);

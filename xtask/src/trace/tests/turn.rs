@@ -81,12 +81,18 @@ impl Turn {
         });
     }
 
+    /// Makes the Job of an attempt, and records its UID where it was intended.
     pub fn job(&mut self, stage: &str, attempt: i64) {
         let name = format!("eta-1-{stage}-{attempt}");
         let uid = self.run_uid();
-        self.story.create(By::Operator, &Kind::Job, &name, json!({ "metadata": {
+        let job = self.story.create(By::Operator, &Kind::Job, &name, json!({ "metadata": {
             "ownerReferences": [{ "kind": "FlywheelRun", "name": "eta-1", "uid": uid, "controller": true }],
             "labels": { names::LABEL_RUN_UID: uid, names::LABEL_STAGE: stage, names::LABEL_ATTEMPT: attempt.to_string() } } }));
+        let status = self.story.get(&Kind::Run, "eta-1")["status"].clone();
+        let mut stages = status["stages"].as_array().expect("stages").iter();
+        if stages.any(|s| s["name"] == stage && s["job"]["name"] == json!(name)) {
+            self.stage(stage, |s| s["job"]["uid"] = json!(job));
+        }
     }
 
     pub fn job_ends(&mut self, stage: &str, attempt: i64, condition: &str) {
@@ -112,18 +118,28 @@ impl Turn {
 
     /// Both stages, without a failure.
     pub fn stages(&mut self, level: &str) {
+        self.report(
+            level,
+            json!({ "name": "mae", "value": "4", "low": "3.9", "high": "4.1", "samples": 1000 }),
+        );
+    }
+
+    /// Both stages report this metric.
+    pub fn report(&mut self, level: &str, metric: Value) {
         for stage in ["train", "evaluate"] {
             self.intend(stage, 1, level);
             self.job(stage, 1);
             self.job_ends(stage, 1, "Complete");
-            self.succeeds(
-                stage,
-                json!([{ "name": "mae", "value": "4", "low": "3.9", "high": "4.1", "samples": 1000 }]),
-            );
+            self.succeeds(stage, json!([metric]));
         }
     }
 
     pub fn register(&mut self) {
+        self.register_as(json!({ "uri": "s3://new" }));
+    }
+
+    /// A version with this artifact.
+    pub fn register_as(&mut self, artifact: Value) {
         let run = self.run_uid();
         let uid = self.story.create(
             By::Operator,
@@ -131,7 +147,7 @@ impl Turn {
             "eta-1",
             json!({
             "metadata": { "labels": { names::LABEL_RUN_UID: run } },
-            "spec": { "modelName": "eta", "version": 1, "artifact": { "uri": "s3://new" } } }),
+            "spec": { "modelName": "eta", "version": 1, "artifact": artifact } }),
         );
         self.story.status(By::Operator, &Kind::Run, "eta-1", |s| {
             s["modelVersion"] = json!({ "name": "eta-1", "number": 1, "uid": uid });
