@@ -178,6 +178,11 @@ impl Fold {
                 .map(|(key, after)| self.step(revision, request, key, after))
                 .collect();
         }
+        let repeated = request.verb == "delete" && self.gone.contains_key(uid(&request.answer));
+        if repeated && request.code < 400 {
+            // The second answer to a deletion: the last finalizer went in between.
+            return Vec::new();
+        }
         let key = request.key.clone();
         let after = match request.code < 400 {
             true => self.after(request),

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::story::{By, Story};
 use super::turn::Turn;
+use crate::trace::audit::Request;
 use crate::trace::{History, Kind, check, render};
 
 #[test]
@@ -51,6 +52,29 @@ fn taking_the_last_finalizer_off_a_deleted_object_changes_nothing_of_it() {
     turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
         o["metadata"]["finalizers"] = json!([]);
     });
+    assert_eq!(super::broken(&turn.story), Vec::<&str>::new());
+}
+
+#[test]
+fn a_deletion_that_is_repeated_while_the_object_goes_is_no_deletion_of_a_strangers_object() {
+    let mut turn = Turn::held();
+    turn.story.delete(By::User, &Kind::Rollout, "eta-1");
+    let mut repeated = turn.story.requests.last().expect("a request").clone();
+    turn.phase("RollingBack", |_| {});
+    turn.story.delete(By::Operator, &Kind::Deployment, "eta-candidate");
+    turn.phase("Aborted", |_| {});
+    turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
+        o["metadata"]["finalizers"] = json!([]);
+    });
+    let last = turn.story.requests.last().expect("a request").clone();
+    repeated = Request {
+        operator: true,
+        user: last.user,
+        at: last.at,
+        ..repeated
+    };
+    repeated.answer["metadata"]["resourceVersion"] = last.answer["metadata"]["resourceVersion"].clone();
+    turn.story.requests.push(repeated);
     assert_eq!(super::broken(&turn.story), Vec::<&str>::new());
 }
 
