@@ -14,7 +14,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use tracing::Instrument;
 
-use crate::apply::{Applied, apply};
+use crate::apply::{Applied, Kind, apply};
 use crate::context::Context;
 use crate::controller::Controller;
 use crate::invalid;
@@ -200,7 +200,11 @@ async fn step<C: Controller>(context: &Context, namespace: &str, name: &str) -> 
         }
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
-            let applied = apply(&context.client, namespace, effect.action).await?;
+            let applied = if is_current(&api, &object).await? {
+                apply(&context.client, namespace, effect.action).await?
+            } else {
+                Applied::Outdated
+            };
             Ok(again(applied))
         }
         Decision::Wait(wait) => {
@@ -212,6 +216,15 @@ async fn step<C: Controller>(context: &Context, namespace: &str, name: &str) -> 
             Ok(Action::requeue(pause))
         }
     }
+}
+
+/// Whether the acting object is still the one that was decided on.
+///
+/// It was read before the objects that the effect changes: what it says may be outdated although their resource
+/// versions are not. Whoever changes its mind after this look writes on those objects first.
+async fn is_current<K: Kind>(api: &Api<K>, object: &K) -> Result<bool, kube::Error> {
+    let now = api.get_metadata_opt(&object.name_any()).await?;
+    Ok(now.is_some_and(|now| now.uid() == object.uid() && now.resource_version() == object.resource_version()))
 }
 
 /// After a write the object is looked at again at once; after a conflict the world needs a moment.

@@ -218,3 +218,24 @@ async fn an_object_that_cannot_be_read_says_so_itself() {
         "whoever changed it meanwhile comes first"
     );
 }
+
+#[tokio::test]
+async fn an_effect_of_an_object_that_changed_since_is_not_done() {
+    let stored = |uid: &str, version: &str| {
+        let mut object = rollout("deletes");
+        object["metadata"]["uid"] = json!(uid);
+        object["metadata"]["resourceVersion"] = json!(version);
+        (200, object)
+    };
+    for (held, current) in [
+        (stored("u", "7"), true),
+        (stored("u", "8"), false),
+        (stored("another", "7"), false),
+        (refusal(404, "NotFound"), false),
+    ] {
+        let object: Rollout = serde_json::from_value(rollout("deletes")).unwrap();
+        let answer = held.clone();
+        let api = Api::namespaced(Server::default().client(move |_| answer.clone()), "shop");
+        assert_eq!(is_current(&api, &object).await.unwrap(), current, "{held:?}");
+    }
+}

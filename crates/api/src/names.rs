@@ -57,6 +57,10 @@ pub const ANNOTATION_BEGUN: &str = "flywheel.dev/begun";
 /// Annotation on a ModelVersion: digest of the first entry of its lineage. Should its status be lost, its lineage says so.
 pub const ANNOTATION_LINEAGE: &str = "flywheel.dev/lineage";
 
+/// Annotation on a target Deployment: UID of the Rollout that went back on it last. It makes every write that the Rollout
+/// decided on before outdated, so that none can take effect late.
+pub const ANNOTATION_TURNED_BACK: &str = "flywheel.dev/turned-back";
+
 /// Finalizer of a Rollout: traffic goes back and the candidate goes away before the object does.
 pub const FINALIZER_ROLLOUT: &str = "flywheel.dev/traffic";
 /// Finalizer of a ModelVersion: it cannot vanish while it is live or a rollback target.

@@ -27,7 +27,8 @@ pub fn paths(plan: &Value) -> Vec<String> {
         "spec.template.metadata.annotations.{}",
         flywheel_api::names::ANNOTATION_MODEL_VERSION
     );
-    let mut paths = vec![field, annotation];
+    let mark = format!("metadata.annotations.{}", flywheel_api::names::ANNOTATION_TURNED_BACK);
+    let mut paths = vec![field, annotation, mark];
     if text(plan, "/capacity/baseline") == "ShrinkWithWeight" {
         paths.push("spec.replicas".to_owned());
     }

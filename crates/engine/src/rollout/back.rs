@@ -1,18 +1,23 @@
 //! The way back: one write restores the value, the baseline gets its replicas, the candidate goes.
 //!
+//! Before anything is taken away, the target gets a mark that makes forward writes outdated which are still on their way.
+//!
 //! It needs no approval, no metric provider and no level, and nothing stops it. Whatever else it finds in the binding
 //! it leaves alone.
 
 use std::ops::ControlFlow;
 
 use flywheel_api::RolloutStatus;
+use flywheel_api::names::ANNOTATION_TURNED_BACK;
 use flywheel_api::rollout::{BaselineCapacity, RolloutDesiredState, RolloutPhase, Weights};
 use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
 use super::facts::{Carried, is_complete, is_paused, replicas};
 use super::{candidate, promote};
-use crate::decision::{Action, Decision};
+use crate::binding;
+use crate::decision::{Action, Decision, Patch, PatchKind};
 use crate::standing::{Kind, Standing, shorten};
 
 /// The decision that leads to outcome Aborted: the candidate got no traffic.
@@ -93,6 +98,10 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
         }
         return unbind(draft, target);
     }
+    if let Some(action) = close(&draft, target) {
+        let why = "makes writes outdated that were decided before the way back and may still arrive".to_owned();
+        return draft.act("RollingBack", why, action);
+    }
     if let Some(action) = restore(&draft, target) {
         return draft.act(
             "RestoringBaseline",
@@ -109,11 +118,41 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     draft.rest(standing)
 }
 
+/// Gives the target a new resource version, unless the way back did already: a write that was sent before and hangs
+/// would take effect after the Rollout has ended. A foreign value says that somebody else wrote since.
+fn close(draft: &Draft<'_>, target: &Deployment) -> Option<Action> {
+    let annotations = target.metadata.annotations.as_ref();
+    let closed = annotations
+        .and_then(|a| a.get(ANNOTATION_TURNED_BACK))
+        .map(String::as_str)
+        == Some(draft.uid());
+    let untouched = matches!(draft.carried(target), Carried::Baseline);
+    (untouched && !closed).then(|| {
+        Action::Patch(Box::new(Patch {
+            object: candidate::key(target),
+            body: mark(draft),
+            kind: PatchKind::Merge,
+        }))
+    })
+}
+
+fn mark(draft: &Draft<'_>) -> Value {
+    json!({ "metadata": { "annotations": { ANNOTATION_TURNED_BACK: draft.uid() } } })
+}
+
 fn unbind(draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatus> {
     let side = draft.status.baseline.clone().unwrap_or_default();
     let shown = side.value.as_deref().unwrap_or("no value");
     let why = format!("sets the binding of the target back to {shown}");
-    let action = promote::bind(&draft, target, side.value.as_deref(), side.version.as_deref());
+    let mut body = binding::patch(&draft.plan().binding, side.value.as_deref(), side.version.as_deref());
+    if let (Some(fields), Value::Object(mark)) = (body.as_object_mut(), mark(&draft)) {
+        fields.extend(mark);
+    }
+    let action = Action::Patch(Box::new(Patch {
+        object: candidate::key(target),
+        body,
+        kind: PatchKind::Strategic,
+    }));
     draft.act("RollingBack", why, action)
 }
 

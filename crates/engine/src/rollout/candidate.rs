@@ -153,8 +153,8 @@ pub(super) fn is_ready(candidate: &Deployment, count: i32) -> bool {
             .all(|found| found.unwrap_or(0) == count)
 }
 
-/// The candidate as it is created.
-pub(super) fn build(draft: &Draft<'_>, target: &Deployment, count: i32) -> Deployment {
+/// The candidate as it is created: without pods, because a creation that arrives after the way back must serve nobody.
+pub(super) fn build(draft: &Draft<'_>, target: &Deployment) -> Deployment {
     let (plan, source) = (draft.plan(), target.spec.clone().unwrap_or_default());
     let ours = BTreeMap::from([
         (names::LABEL_ROLE.to_owned(), names::ROLE_CANDIDATE.to_owned()),
@@ -181,7 +181,7 @@ pub(super) fn build(draft: &Draft<'_>, target: &Deployment, count: i32) -> Deplo
             ..ObjectMeta::default()
         },
         spec: Some(DeploymentSpec {
-            replicas: Some(count),
+            replicas: Some(0),
             selector: LabelSelector {
                 match_labels: Some(selected),
                 match_expressions: None,

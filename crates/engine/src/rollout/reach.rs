@@ -68,8 +68,8 @@ fn next(draft: &mut Draft<'_>, target: &Deployment, wanted: &Weights) -> Next {
         return next;
     }
     let Some(found) = found else {
-        let made = candidate::build(draft, target, wanted.candidate_replicas);
-        let why = format!("makes {name} with {} replicas", wanted.candidate_replicas);
+        let made = candidate::build(draft, target);
+        let why = format!("makes {name}, without pods at first");
         return Next::Act(
             "CreatingCandidate",
             why,

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::snapshot::SnapshotData;
 use super::view::{JobState, JobView};
-use super::{RunObservation, snapshot};
+use super::{RunObservation, deliver, snapshot};
 use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Wait};
 use crate::standing::{self, Kind, Standing, shorten};
 use crate::view::level_in_force;
@@ -166,8 +166,22 @@ impl<'a> Turn<'a> {
         if let Some(job) = job {
             return Next::Do(self.delete_job(job, "the run has ended"));
         }
+        if let Some(effect) = self.late_delivery() {
+            return Next::Do(effect);
+        }
         let until = (!self.o.jobs.is_empty()).then_some(due);
         Next::Rest(self.ended(), until)
+    }
+
+    /// The creation of a Rollout may arrive after its run was cancelled or rejected: what nobody wants goes back.
+    fn late_delivery(&self) -> Option<Effect> {
+        let rollout = self.o.rollout.as_ref()?;
+        let ours = rollout.run_uid.as_deref() == Some(self.uid());
+        let under_way = !rollout.phase.is_terminal() && !deliver::has_delivered(rollout.phase);
+        let unwanted = !matches!(self.status.outcome, Some(RunOutcome::Promoted | RunOutcome::RolledBack));
+        (ours && under_way && unwanted)
+            .then(|| deliver::abort(rollout))
+            .flatten()
     }
 
     /// The standing of a run that has ended.

@@ -13,11 +13,14 @@
     reason = "a broken fixture must stop the test"
 )]
 
+mod held;
 mod kind;
 mod nature;
 mod observe;
 mod patch;
 mod people;
+mod scene;
+mod stored;
 mod world;
 
 use flywheel_api::approval::ApprovalDecision;
@@ -28,6 +31,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub use held::{Content, Held};
+pub use kind::DECIDED;
 pub use nature::{Ending, Report};
 pub use world::{Key, Kind, World, Write};
 

@@ -185,31 +185,36 @@ impl World {
     /// Lets every Deployment reach what its spec asks for, but for those whose pods are broken or that are paused.
     pub fn run_deployments(&mut self) {
         for name in self.names(Kind::Deployment) {
-            let value = self.binding(&name);
-            let broken = value.is_some_and(|v| self.broken.contains(&v));
-            self.edit(Kind::Deployment, &name, |d| {
-                let wanted = d["spec"]["replicas"].as_i64().unwrap_or(1);
-                let generation = d["metadata"]["generation"].clone();
-                let settled = d["status"]["observedGeneration"] == generation;
-                let ready = d["status"]["readyReplicas"].as_i64().unwrap_or(0);
-                if d["spec"]["paused"] == json!(true) {
-                    return;
-                }
-                d["status"] = if broken {
-                    // A rolling update keeps the old pods until new ones are ready.
-                    let updated = if settled {
-                        d["status"]["updatedReplicas"].as_i64().unwrap_or(0)
-                    } else {
-                        1
-                    };
-                    json!({ "observedGeneration": generation, "replicas": ready + updated, "updatedReplicas": updated,
-                        "readyReplicas": ready.min(wanted), "availableReplicas": ready.min(wanted) })
-                } else {
-                    json!({ "observedGeneration": generation, "replicas": wanted, "updatedReplicas": wanted,
-                        "readyReplicas": wanted, "availableReplicas": wanted })
-                };
-            });
+            self.run_deployment(&name);
         }
+    }
+
+    /// Lets one Deployment reach what its spec asks for.
+    pub fn run_deployment(&mut self, name: &str) {
+        let value = self.binding(name);
+        let broken = value.is_some_and(|v| self.broken.contains(&v));
+        self.edit(Kind::Deployment, name, |d| {
+            let wanted = d["spec"]["replicas"].as_i64().unwrap_or(1);
+            let generation = d["metadata"]["generation"].clone();
+            let settled = d["status"]["observedGeneration"] == generation;
+            let ready = d["status"]["readyReplicas"].as_i64().unwrap_or(0);
+            if d["spec"]["paused"] == json!(true) {
+                return;
+            }
+            d["status"] = if broken {
+                // A rolling update keeps the old pods until new ones are ready.
+                let updated = if settled {
+                    d["status"]["updatedReplicas"].as_i64().unwrap_or(0)
+                } else {
+                    1
+                };
+                json!({ "observedGeneration": generation, "replicas": ready + updated, "updatedReplicas": updated,
+                        "readyReplicas": ready.min(wanted), "availableReplicas": ready.min(wanted) })
+            } else {
+                json!({ "observedGeneration": generation, "replicas": wanted, "updatedReplicas": wanted,
+                        "readyReplicas": wanted, "availableReplicas": wanted })
+            };
+        });
     }
 
     /// The value that a Deployment's binding carries.

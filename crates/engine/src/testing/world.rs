@@ -1,24 +1,21 @@
 //! The objects of one namespace, and what an API server does with decisions.
 
-use std::any::Any;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::at;
 use super::kind::DECIDED;
 pub use super::kind::Kind;
 use super::nature::{Ending, Report};
-use super::{at, patch};
-use crate::decision::{Action, Child, Decision, Note, ObjectKey};
+use super::stored::{Readable, Stored};
+use crate::decision::{Action, Note};
 use crate::rollout::Reading;
 use crate::settings::{MetricProvider, Settings};
-use crate::{bias_policy, model_version, pipeline, rollout, run};
 use flywheel_api::flywheel_pipeline::ArtifactStore;
 
 /// An object by kind and name.
@@ -62,22 +59,21 @@ pub struct World {
     pub terminating: bool,
     /// All writes of the operator.
     pub writes: Vec<Write>,
-    objects: BTreeMap<Key, Value>,
-    counter: u64,
-    asleep: BTreeMap<Key, Sleep>,
-    /// Objects that were read since they changed: reading JSON is what costs time.
-    read: RefCell<BTreeMap<Key, Rc<dyn Any>>>,
+    pub(super) objects: BTreeMap<Key, Arc<Stored>>,
+    /// Number of the last change.
+    pub(super) counter: u64,
+    pub(super) asleep: BTreeMap<Key, Sleep>,
 }
 
 /// The operator waits on an object: until the world changes, or until that time.
 #[derive(Clone, Debug)]
-struct Sleep {
-    world: (u64, String),
-    until: Timestamp,
+pub(super) struct Sleep {
+    pub(super) world: (u64, String),
+    pub(super) until: Timestamp,
 }
 
 /// Every object is looked at this often, whatever it waits for.
-const RESYNC: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const RESYNC: SignedDuration = SignedDuration::from_mins(10);
 
 impl Default for World {
     fn default() -> Self {
@@ -103,7 +99,6 @@ impl Default for World {
             objects: BTreeMap::new(),
             counter: 0,
             asleep: BTreeMap::new(),
-            read: RefCell::default(),
         }
     }
 }
@@ -118,27 +113,20 @@ impl World {
 
     /// The object, if it exists.
     #[must_use]
-    pub fn find<K: DeserializeOwned + Clone + 'static>(&self, kind: Kind, name: &str) -> Option<K> {
-        let key = (kind, name.to_owned());
-        let value = self.objects.get(&key)?;
-        if let Some(known) = self.read.borrow().get(&key).and_then(|k| k.downcast_ref::<K>()) {
-            return Some(known.clone());
-        }
-        let object: K = serde_json::from_value(value.clone()).expect("the world keeps readable objects");
-        self.read.borrow_mut().insert(key, Rc::new(object.clone()));
-        Some(object)
+    pub fn find<K: Readable>(&self, kind: Kind, name: &str) -> Option<K> {
+        self.objects.get(&(kind, name.to_owned())).map(|stored| stored.read())
     }
 
     /// The object, which exists.
     #[must_use]
-    pub fn get<K: DeserializeOwned + Clone + 'static>(&self, kind: Kind, name: &str) -> K {
+    pub fn get<K: Readable>(&self, kind: Kind, name: &str) -> K {
         self.find(kind, name)
             .unwrap_or_else(|| panic!("{kind:?} {name} exists"))
     }
 
     /// All objects of a kind, by name.
     #[must_use]
-    pub fn all<K: DeserializeOwned + Clone + 'static>(&self, kind: Kind) -> Vec<K> {
+    pub fn all<K: Readable>(&self, kind: Kind) -> Vec<K> {
         self.names(kind).iter().map(|name| self.get(kind, name)).collect()
     }
 
@@ -155,13 +143,13 @@ impl World {
     /// The stored JSON.
     #[must_use]
     pub fn raw(&self, key: &Key) -> Option<&Value> {
-        self.objects.get(key)
+        self.objects.get(key).map(|stored| &stored.value)
     }
 
     /// Changes an object as a user would; a changed spec makes a new generation.
     pub fn edit(&mut self, kind: Kind, name: &str, change: impl FnOnce(&mut Value)) {
         let key = (kind, name.to_owned());
-        let Some(old) = self.objects.get(&key).cloned() else {
+        let Some(old) = self.raw(&key).cloned() else {
             return;
         };
         let mut new = old.clone();
@@ -169,7 +157,9 @@ impl World {
         if new == old {
             return;
         }
-        if new["spec"] != old["spec"] {
+        // Of a Deployment the annotations count too, as its own strategy in the API server has it.
+        let annotated = kind == Kind::Deployment && new["metadata"]["annotations"] != old["metadata"]["annotations"];
+        if new["spec"] != old["spec"] || annotated {
             new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
         self.put(key, new);
@@ -187,7 +177,7 @@ impl World {
     /// Deletes an object as a user would: finalizers hold it, and what it owns goes with it.
     pub fn delete(&mut self, kind: Kind, name: &str) {
         let key = (kind, name.to_owned());
-        let Some(old) = self.objects.get(&key).cloned() else {
+        let Some(old) = self.raw(&key).cloned() else {
             return;
         };
         let held = old["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
@@ -207,17 +197,16 @@ impl World {
         self.now += SignedDuration::from_secs(seconds);
     }
 
-    fn fresh(&mut self) -> u64 {
+    pub(super) fn fresh(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
 
-    fn put(&mut self, key: Key, mut value: Value) {
+    pub(super) fn put(&mut self, key: Key, mut value: Value) {
         value["metadata"]["resourceVersion"] = json!(self.fresh().to_string());
         let gone = !value["metadata"]["deletionTimestamp"].is_null()
             && value["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-        self.read.borrow_mut().remove(&key);
-        self.objects.insert(key.clone(), value);
+        self.objects.insert(key.clone(), Arc::new(Stored::new(value)));
         if gone {
             self.remove(&key);
         }
@@ -226,14 +215,13 @@ impl World {
     /// Removes an object, and then what it owned.
     fn remove(&mut self, key: &Key) {
         let Some(old) = self.objects.remove(key) else { return };
-        self.read.borrow_mut().remove(key);
         self.fresh();
-        let uid = old["metadata"]["uid"].clone();
+        let uid = old.value["metadata"]["uid"].clone();
         let owned: Vec<Key> = self
             .objects
             .iter()
             .filter(|(_, v)| {
-                let mut owners = v["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+                let mut owners = v.value["metadata"]["ownerReferences"].as_array().into_iter().flatten();
                 owners.any(|o| o["uid"] == uid)
             })
             .map(|(k, _)| k.clone())
@@ -257,160 +245,10 @@ impl World {
         true
     }
 
-    /// Lets the operator look at one object once. Returns whether it wrote.
-    pub fn look(&mut self, kind: Kind, name: &str) -> bool {
-        match kind {
-            Kind::Pipeline => self.decided(kind, name, Self::pipeline_observation, pipeline::decide),
-            Kind::Run => self.decided(kind, name, Self::run_observation, run::decide),
-            Kind::ModelVersion => self.decided(kind, name, Self::version_observation, model_version::decide),
-            Kind::Rollout => self.decided(kind, name, Self::rollout_observation, rollout::decide),
-            Kind::BiasPolicy => self.decided(kind, name, Self::policy_observation, bias_policy::decide),
-            _ => false,
-        }
-    }
-
-    /// The decision on an object as JSON, for snapshots; nothing is written.
-    #[must_use]
-    pub fn decision(&self, kind: Kind, name: &str) -> Value {
-        match kind {
-            Kind::Pipeline => self.pipeline_observation(name).map(|o| shown(pipeline::decide(&o))),
-            Kind::Run => self.run_observation(name).map(|o| shown(run::decide(&o))),
-            Kind::ModelVersion => self.version_observation(name).map(|o| shown(model_version::decide(&o))),
-            Kind::Rollout => self.rollout_observation(name).map(|o| shown(rollout::decide(&o))),
-            Kind::BiasPolicy => self.policy_observation(name).map(|o| shown(bias_policy::decide(&o))),
-            _ => None,
-        }
-        .unwrap_or_default()
-    }
-
-    fn decided<O, S>(
-        &mut self,
-        kind: Kind,
-        name: &str,
-        observe: fn(&Self, &str) -> Option<O>,
-        decide: fn(&O) -> Decision<S>,
-    ) -> bool
-    where
-        O: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
-        S: Serialize + Clone + PartialEq + std::fmt::Debug,
-    {
-        let key = (kind, name.to_owned());
-        let world = self.outside();
-        if self
-            .asleep
-            .get(&key)
-            .is_some_and(|s| s.world == world && s.until > self.now)
-        {
-            return false;
-        }
-        let Some(observation) = observe(self, name) else {
-            return false;
-        };
-        let decision = decide(&observation);
-        if let Decision::Wait(wait) = &decision {
-            let until = wait.until.unwrap_or(Timestamp::MAX).min(self.now + RESYNC);
-            self.asleep.insert(key, Sleep { world, until });
-            return false;
-        }
-        assert_eq!(
-            decision,
-            decide(&observation),
-            "the same observation gives the same decision"
-        );
-        if self.writes.len().is_multiple_of(8) {
-            let text = serde_json::to_string(&observation).expect("observations are JSON");
-            let replayed: O = serde_json::from_str(&text).expect("observations can be read back");
-            assert_eq!(replayed, observation, "an observation can be replayed");
-        }
-        let before = self.objects.get(&key).cloned().unwrap_or_default();
-        match decision {
-            Decision::Record(record) => {
-                let mut after = before.clone();
-                after["status"] = serde_json::to_value(&record.status).expect("a status is JSON");
-                self.put(key.clone(), after.clone());
-                self.log(key, before, None, Some(after), None, record.events);
-                true
-            }
-            Decision::Do(effect) => {
-                let object = self.subject(&effect.action);
-                let done = self.carry_out(effect.action.clone());
-                self.log(key, before, Some(effect.action), None, object, Vec::new());
-                done
-            }
-            Decision::Wait(_) => false,
-        }
-    }
-
     /// What wakes the operator when it changes.
-    fn outside(&self) -> (u64, String) {
+    pub(super) fn outside(&self) -> (u64, String) {
         let rest = format!("{:?} {:?} {}", self.settings, self.answers, self.terminating);
         (self.counter, rest)
-    }
-
-    fn log(
-        &mut self,
-        actor: Key,
-        before: Value,
-        action: Option<Action>,
-        after: Option<Value>,
-        object_before: Option<Value>,
-        events: Vec<Note>,
-    ) {
-        self.writes.push(Write {
-            at: self.now,
-            actor,
-            before,
-            action,
-            after,
-            object_before,
-            events,
-        });
-    }
-
-    fn subject(&self, action: &Action) -> Option<Value> {
-        let key = match action {
-            Action::Create(_) => return None,
-            Action::Patch(patch) => &patch.object,
-            Action::Delete(key) => key,
-        };
-        self.objects.get(&(key.kind.into(), key.name.clone())).cloned()
-    }
-
-    /// Whether the preconditions of a write hold.
-    fn holds(&self, key: &ObjectKey) -> bool {
-        self.objects.get(&(key.kind.into(), key.name.clone())).is_some_and(|o| {
-            let version = key.resource_version.as_ref();
-            o["metadata"]["uid"] == json!(key.uid)
-                && version.is_none_or(|v| o["metadata"]["resourceVersion"] == json!(v))
-        })
-    }
-
-    fn carry_out(&mut self, action: Action) -> bool {
-        match action {
-            Action::Create(child) => {
-                let (kind, value) = split(*child);
-                self.create(kind, value)
-            }
-            Action::Patch(change) => {
-                assert!(
-                    change.object.resource_version.is_some(),
-                    "a patch has a precondition: {change:?}"
-                );
-                let holds = self.holds(&change.object);
-                if holds {
-                    let (kind, name) = (change.object.kind.into(), change.object.name.clone());
-                    self.edit(kind, &name, |o| patch::apply(change.kind, o, &change.body));
-                }
-                holds
-            }
-            Action::Delete(key) => {
-                let holds = self.holds(&key);
-                if holds {
-                    self.delete(key.kind.into(), &key.name);
-                }
-                holds
-            }
-        }
     }
 
     /// Lets the operator look at everything once. Returns how many times it wrote.
@@ -437,28 +275,5 @@ impl World {
         }
         let last: Vec<_> = self.writes.iter().rev().take(4).collect();
         panic!("the operator does not come to rest in {rounds} rounds; last writes: {last:#?}");
-    }
-}
-
-fn shown<S: Serialize>(decision: Decision<S>) -> Value {
-    match decision {
-        Decision::Record(record) => json!({ "record": record.status, "events": record.events }),
-        Decision::Do(effect) => match effect.action {
-            Action::Create(child) => json!({ "why": effect.why, "create": split(*child).1 }),
-            Action::Patch(patch) => json!({ "why": effect.why, "patch": patch.object, "body": patch.body }),
-            Action::Delete(key) => json!({ "why": effect.why, "delete": key }),
-        },
-        Decision::Wait(wait) => json!({ "wait": wait.reason, "until": wait.until }),
-    }
-}
-
-fn split(child: Child) -> (Kind, Value) {
-    match child {
-        Child::Job(o) => (Kind::Job, json!(o)),
-        Child::ControllerRevision(o) => (Kind::ControllerRevision, json!(o)),
-        Child::FlywheelRun(o) => (Kind::Run, json!(o)),
-        Child::ModelVersion(o) => (Kind::ModelVersion, json!(o)),
-        Child::Rollout(o) => (Kind::Rollout, json!(o)),
-        Child::Deployment(o) => (Kind::Deployment, json!(o)),
     }
 }

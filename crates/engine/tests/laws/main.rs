@@ -13,6 +13,7 @@
 
 mod check;
 mod deliveries;
+mod late;
 mod loops;
 mod lost;
 mod moves;

@@ -1,0 +1,128 @@
+//! Writes that hang, and arrive when their decision counts no more.
+
+use flywheel_api::Rollout;
+use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_engine::decision::{Action, Child};
+use flywheel_engine::testing::{self, Content, Held, Kind, World};
+use serde_json::json;
+
+use crate::shop::{delivery, outcome, phase, shop};
+
+/// Lets everything go on until such an effect is decided, and holds it.
+fn until(world: &mut World, wanted: fn(&Action) -> bool) -> Held {
+    for _ in 0..200 {
+        let keys: Vec<_> = world.keys().cloned().collect();
+        for (kind, name) in keys {
+            while let Some(held) = world.hold(kind, &name) {
+                if matches!(&held.content, Content::Effect(action) if wanted(action)) {
+                    return held;
+                }
+                assert!(world.arrive(&held), "{held:?}");
+            }
+        }
+        if world.waiting().is_some() {
+            world.person("jane", flywheel_api::approval::ApprovalDecision::Approve);
+        }
+        world.run_jobs();
+        world.run_deployments();
+        world.pass(60);
+    }
+    panic!("no such effect is decided");
+}
+
+fn binds(action: &Action) -> bool {
+    matches!(action, Action::Patch(p) if p.body["spec"]["template"].is_object())
+}
+
+fn shrinks(action: &Action) -> bool {
+    matches!(action, Action::Patch(p) if p.object.name == "eta" && p.body["spec"]["replicas"].is_number())
+}
+
+fn makes_a_candidate(action: &Action) -> bool {
+    matches!(action, Action::Create(child) if matches!(**child, Child::Deployment(_)))
+}
+
+fn delivers(action: &Action) -> bool {
+    matches!(action, Action::Create(child) if matches!(**child, Child::Rollout(_)))
+}
+
+fn go_back(world: &mut World) {
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+}
+
+#[test]
+fn a_promotion_that_arrives_after_the_way_back_is_refused() {
+    let mut world = delivery(&testing::plan());
+    let late = until(&mut world, binds);
+    go_back(&mut world);
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert!(!world.arrive(&late), "the version that was taken back would serve");
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn a_promotion_that_arrives_as_the_way_back_begins_is_taken_back() {
+    let mut world = delivery(&testing::plan());
+    let late = until(&mut world, binds);
+    go_back(&mut world);
+    while phase(&world, "second") != RolloutPhase::RollingBack {
+        assert!(world.look(Kind::Rollout, "second"));
+    }
+    assert!(world.arrive(&late), "nothing was written on the target yet");
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn replicas_that_are_taken_after_the_way_back_are_not_lost() {
+    let mut plan = testing::plan();
+    plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
+    let mut world = delivery(&plan);
+    let late = until(&mut world, shrinks);
+    go_back(&mut world);
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert!(!world.arrive(&late), "the target would stay without its replicas");
+    assert_eq!(world.ready("eta"), 4);
+}
+
+#[test]
+fn a_candidate_whose_creation_arrives_after_its_rollout_is_gone_has_no_pods() {
+    let mut world = delivery(&testing::plan());
+    let late = until(&mut world, makes_a_candidate);
+    world.delete(Kind::Rollout, "second");
+    world.live(3);
+    assert!(world.names(Kind::Rollout).is_empty());
+    assert!(world.arrive(&late), "its name is free");
+    world.run_deployments();
+    assert_eq!(world.ready("eta-candidate"), 0);
+}
+
+#[test]
+fn a_candidate_whose_creation_arrives_after_the_end_is_removed() {
+    let mut world = delivery(&testing::plan());
+    let late = until(&mut world, makes_a_candidate);
+    go_back(&mut world);
+    world.live(3);
+    assert!(phase(&world, "second").is_terminal());
+    assert!(world.arrive(&late), "its name is free");
+    world.live(1);
+    assert_eq!(world.names(Kind::Deployment), vec!["eta".to_owned()]);
+}
+
+#[test]
+fn a_delivery_whose_creation_arrives_after_its_run_was_cancelled_goes_back() {
+    let mut world = shop();
+    let late = until(&mut world, delivers);
+    world.set(Kind::Run, "eta-request", "desiredState", "Cancel");
+    world.settle();
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Cancelled));
+    assert!(world.arrive(&late), "its name is free");
+    world.live(30);
+    let rollout: Rollout = world.all(Kind::Rollout).remove(0);
+    assert_eq!(rollout.status.unwrap_or_default().phase, RolloutPhase::Aborted);
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
