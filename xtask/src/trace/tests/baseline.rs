@@ -132,7 +132,7 @@ fn a_target_that_is_deleted_or_emptied_breaks_i4() {
     assert_eq!(broken(&by_user.story), [""; 0]);
     let mut emptied = Turn::held();
     emptied.story.patch(By::Operator, &Kind::Deployment, "eta", |o| {
-        o["spec"]["replicas"] = json!(0)
+        o["spec"]["replicas"] = json!(0);
     });
     assert!(broken(&emptied.story).contains(&"I4"));
 }

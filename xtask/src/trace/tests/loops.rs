@@ -34,7 +34,7 @@ fn a_status_that_goes_to_and_fro_breaks_i11() {
 fn a_status_that_follows_what_others_do_is_fine() {
     let flaps = |turn: &mut Turn| {
         turn.story.patch(By::User, &Kind::Deployment, "eta", |o| {
-            o["metadata"]["labels"] = json!({})
+            o["metadata"]["labels"] = json!({});
         });
     };
     assert_eq!(written(&TO_AND_FRO, flaps), [""; 0]);

@@ -66,7 +66,7 @@ fn a_pass_of_a_policy_that_was_changed_deleted_or_made_anew_breaks_i22() {
         }),
         ("withdrawn", |turn| {
             turn.story.patch(By::User, &Kind::Pipeline, "eta", |o| {
-                o["metadata"]["labels"] = json!({})
+                o["metadata"]["labels"] = json!({});
             });
         }),
     ];

@@ -26,7 +26,7 @@ fn a_request_that_is_refused_again_and_again_breaks_i20() {
 fn trying_again_after_others_wrote_something_is_fine() {
     let others = |turn: &mut Turn| {
         turn.story.patch(By::User, &Kind::Deployment, "eta", |o| {
-            o["metadata"]["labels"] = serde_json::json!({})
+            o["metadata"]["labels"] = serde_json::json!({});
         });
     };
     assert_eq!(refused(403, 30, others), [""; 0]);

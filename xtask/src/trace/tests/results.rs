@@ -48,13 +48,13 @@ fn results_that_may_not_be_taken_break_i10() {
     type Case = (&'static str, fn(&mut Turn));
     let cases: [Case; 4] = [
         ("no UID in the intent", |turn| {
-            turn.stage("train", |s| s["job"]["uid"] = Value::Null)
+            turn.stage("train", |s| s["job"]["uid"] = Value::Null);
         }),
         ("a UID that no Job had", |turn| {
-            turn.stage("train", |s| s["job"]["uid"] = json!("forged"))
+            turn.stage("train", |s| s["job"]["uid"] = json!("forged"));
         }),
         ("a Job of another attempt", |turn| {
-            turn.stage("train", |s| s["attempt"] = json!(2))
+            turn.stage("train", |s| s["attempt"] = json!(2));
         }),
         ("another run's Job", |turn| {
             let job = json!({ "metadata": { "labels": { "flywheel.dev/run-uid": "other" } },
