@@ -219,7 +219,8 @@ async fn cluster_a_live_version_and_a_rollback_target_are_not_deleted_before_the
         .delete(&world.namespace, &DeleteParams::default())
         .await
         .expect("deleted");
-    for _ in 0..300 {
+    // The API server's controller comes back to a namespace after pauses that grow while something is left in it.
+    for _ in 0..900 {
         if namespaces.get_opt(&world.namespace).await.expect("an answer").is_none() {
             return;
         }
