@@ -67,14 +67,14 @@ pub async fn guarded<K: Kind>(client: &Client, namespace: &str, params: ListPara
     Ok(found)
 }
 
+/// Chooses the versions of a model.
+pub fn of_model(model: &str) -> ListParams {
+    ListParams::default().fields(&format!("spec.modelName={model}"))
+}
+
 /// All versions of a model, whether they can be read or not.
 pub async fn versions(client: &Client, namespace: &str, model: &str) -> Result<Guarded<ModelVersion>, Error> {
-    guarded(
-        client,
-        namespace,
-        ListParams::default().fields(&format!("spec.modelName={model}")),
-    )
-    .await
+    guarded(client, namespace, of_model(model)).await
 }
 
 /// All Rollouts to a target.

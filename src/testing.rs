@@ -56,6 +56,13 @@ impl Server {
             .cloned()
             .collect()
     }
+
+    /// The one write there was.
+    pub fn only_write(&self) -> Sent {
+        let mut all = self.writes();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
 }
 
 /// A refusal, as the API server writes it.

@@ -134,8 +134,7 @@ async fn answers(
 ) -> Vec<MetricAnswer> {
     let due = pipeline::due_metrics(pipeline).into_iter();
     let asked = due.filter_map(|(trigger, metric)| {
-        let mut providers = settings.metric_providers.iter();
-        let provider = providers.find(|p| p.name == metric.provider_ref.name)?;
+        let provider = settings.provider(&metric.provider_ref.name)?;
         let query = pipeline::metric_query(pipeline, &metric, now);
         Some(async move {
             let answer = context.prometheus.query(&provider.url, &query).await;

@@ -121,9 +121,7 @@ fn others(all: &Guarded<Rollout>, rollout: &Rollout) -> Vec<Peer> {
 async fn answers(context: &Context, settings: &Settings, rollout: &Rollout, now: Timestamp) -> Vec<Answer> {
     let due = rollout::due_checks(rollout, now);
     join_all(due.into_iter().map(|check| async move {
-        let mut providers = settings.metric_providers.iter();
-        let provider = providers.find(|p| p.name == check.provider_ref.name);
-        let url = provider.map(|p| p.url.as_str());
+        let url = settings.provider(&check.provider_ref.name).map(|p| p.url.as_str());
         let other = async |query: &Option<String>| match query {
             Some(query) => Some(ask(context, url, query, rollout, now).await),
             None => None,

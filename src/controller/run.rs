@@ -13,7 +13,7 @@ use kube::{Client, Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Guarded, approvals, get, guarded, list, live, policies};
+use crate::lookup::{Guarded, approvals, get, guarded, list, live, of_model, policies};
 
 /// Reconciles FlywheelRuns.
 pub struct Runs;
@@ -115,8 +115,7 @@ async fn all_versions(client: &Client, namespace: &str, model: &str) -> Result<V
     if model.is_empty() {
         return Ok(Vec::new());
     }
-    let of_model = ListParams::default().fields(&format!("spec.modelName={model}"));
-    list(client, namespace, of_model).await
+    list(client, namespace, of_model(model)).await
 }
 
 async fn snapshot(client: &Client, namespace: &str, status: &FlywheelRunStatus) -> Result<Option<SnapshotView>, Error> {

@@ -150,10 +150,8 @@ fn an_object_whose_answers_are_lost_but_which_comes_on_is_not_kept_waiting() {
 async fn a_status_is_one_write_at_the_version_that_was_read() {
     let (driver, server) = driver(accepted);
     look(&driver, "records").await.unwrap();
-    let [(method, path, body)] = &server.writes()[..] else {
-        panic!("{:?}", server.writes())
-    };
-    assert_eq!(*method, Method::PUT);
+    let (method, path, body) = server.only_write();
+    assert_eq!(method, Method::PUT);
     assert!(
         path.contains("/rollouts/records/status?") && path.contains(names::FIELD_MANAGER),
         "{path}"
@@ -168,10 +166,8 @@ async fn a_status_is_one_write_at_the_version_that_was_read() {
 async fn an_effect_bears_its_preconditions() {
     let (driver, server) = driver(accepted);
     look(&driver, "deletes").await.unwrap();
-    let [(method, path, body)] = &server.writes()[..] else {
-        panic!("{:?}", server.writes())
-    };
-    assert_eq!(*method, Method::DELETE);
+    let (method, path, body) = server.only_write();
+    assert_eq!(method, Method::DELETE);
     assert!(path.contains("/deployments/eta-candidate"), "{path}");
     assert_eq!(body["preconditions"], json!({ "uid": "c", "resourceVersion": "9" }));
 }
@@ -203,10 +199,8 @@ async fn an_object_that_cannot_be_read_says_so_itself() {
     broken["spec"]["desiredState"] = json!("Rewind");
     let object: DeserializeGuard<Rollout> = serde_json::from_value(broken).unwrap();
     reconcile::<Obedient>(Arc::new(object), driver.clone()).await.unwrap();
-    let [(method, path, body)] = &server.writes()[..] else {
-        panic!("{:?}", server.writes())
-    };
-    assert_eq!(*method, Method::PATCH);
+    let (method, path, body) = server.only_write();
+    assert_eq!(method, Method::PATCH);
     assert!(path.contains("/rollouts/broken/status?"), "{path}");
     let conditions = body["status"]["conditions"].to_string();
     assert!(

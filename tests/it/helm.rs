@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -15,7 +14,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, LogParams,
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::world::{World, condition, from, node, pipeline, run};
+use crate::world::{World, condition, from, node, pipeline, run, until};
 
 const SYSTEM: &str = "flywheel-system";
 const CHART: &str = "charts/flywheel";
@@ -47,17 +46,6 @@ fn helm(args: &[&str]) -> String {
 fn upgrade(chart: &str, more: &[&str]) {
     let args = ["upgrade", "flywheel", chart, "--namespace", SYSTEM, "--reuse-values"];
     helm(&[&args, &["--wait", "--timeout=3m"][..], more].concat());
-}
-
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, seconds: u64, look: impl Fn() -> F) -> T {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < end, "not after {seconds} s: {what}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 async fn operators(client: &Client) -> Vec<Pod> {

@@ -1,6 +1,7 @@
 //! What all cluster tests share: a namespace of its own, apply, and waiting for a fact with a deadline.
 
 use std::fmt::Debug;
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -140,4 +141,17 @@ pub fn pipeline(model: &str, image: &str) -> Value {
 /// A run that a user asks for.
 pub fn run(pipeline: &str) -> Value {
     json!({ "spec": { "pipelineRef": { "name": pipeline }, "requestedBy": "admin" } })
+}
+
+/// Looks again and again until something is found.
+/// Looks again and again until something is found.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, seconds: u64, look: impl Fn() -> F) -> T {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "not after {seconds} s: {what}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }

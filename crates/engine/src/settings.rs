@@ -48,6 +48,14 @@ pub struct MetricProvider {
     pub url: String,
 }
 
+impl Settings {
+    /// The metric provider that the administrator declared by this name.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> Option<&MetricProvider> {
+        self.metric_providers.iter().find(|p| p.name == name)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let quantities = |cpu: &str, memory: &str| {

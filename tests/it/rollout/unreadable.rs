@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::scene::{PATIENCE, Scene, long, plan, scene, step, uri};
 use crate::fast::fast;
-use crate::world::{condition, from, pipeline};
+use crate::world::{condition, from, pipeline, until};
 
 /// Lets the API server take a value that a newer operator may know, wherever it takes the known one.
 async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
@@ -88,14 +88,11 @@ async fn cluster_neighbours_that_cannot_be_read_stop_no_way_back() {
     let invalid = |o: &Value| condition(o, "Stalled", "True", "Invalid");
     let kind = ApiResource::erase::<BiasPolicy>(&());
     let policies: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &kind);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(PATIENCE);
-    while !invalid(&serde_json::to_value(policies.get("newer").await.expect("there")).expect("JSON")) {
-        assert!(
-            std::time::Instant::now() < end,
-            "the policy does not say that it cannot be read"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    until("the policy says that it cannot be read", PATIENCE, || async {
+        let found = serde_json::to_value(policies.get("newer").await.expect("there")).expect("JSON");
+        invalid(&found).then_some(())
+    })
+    .await;
     // What may apply and cannot be read lets no run start; who has not begun waits behind who cannot be read.
     scene
         .until::<FlywheelPipeline>("eta", PATIENCE, "no run without the policy", |o| {

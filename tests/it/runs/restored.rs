@@ -1,26 +1,33 @@
 //! The statuses of what stays when runs are forgotten are lost at once, as after a restore of a backup without them. That
 //! of a run that ended cannot be rebuilt: its Jobs are gone.
 
+use std::fmt::Debug;
+
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt;
+use kube::api::ListParams;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::turn::{Turn, delivery, turn};
 use crate::fast::fast;
 use crate::rollout::scene::{PATIENCE, is};
 
-/// What exists, with UIDs: what is made twice, or anew, shows.
+async fn uids<K>(turn: &Turn) -> Vec<String>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let all = turn.api::<K>().list(&ListParams::default()).await.expect("a list");
+    all.items.iter().filter_map(ResourceExt::uid).collect()
+}
+
+/// What exists, by UIDs: what is made twice, or anew, shows.
 async fn made(turn: &Turn) -> Vec<String> {
-    let all = kube::api::ListParams::default();
-    let jobs = turn.api::<Job>().list(&all).await.expect("jobs").items;
-    let rollouts = turn.api::<Rollout>().list(&all).await.expect("rollouts").items;
-    let versions = turn.api::<ModelVersion>().list(&all).await.expect("versions").items;
-    let runs = turn.api::<FlywheelRun>().list(&all).await.expect("runs").items;
-    let uids = jobs.iter().map(ResourceExt::uid);
-    let uids = uids.chain(rollouts.iter().map(ResourceExt::uid));
-    let uids = uids.chain(versions.iter().map(ResourceExt::uid));
-    let mut uids: Vec<String> = uids.chain(runs.iter().map(ResourceExt::uid)).flatten().collect();
+    let (jobs, rollouts) = (uids::<Job>(turn).await, uids::<Rollout>(turn).await);
+    let (versions, runs) = (uids::<ModelVersion>(turn).await, uids::<FlywheelRun>(turn).await);
+    let mut uids = [jobs, rollouts, versions, runs].concat();
     uids.sort();
     uids
 }

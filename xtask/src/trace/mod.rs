@@ -45,6 +45,7 @@ pub mod loops;
 pub mod moments;
 pub mod order;
 pub mod owners;
+mod pipelines;
 pub mod policies;
 pub mod refusals;
 pub mod report;

@@ -8,15 +8,14 @@
 //! Whether the verdict follows from the numbers is not judged, nor policies that change after the Rollout was made: what
 //! is on its way is judged by its checks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use flywheel_api::names;
 use serde_json::Value;
 
 use super::gates::delivers;
 use super::json::{int, label, list, text, uid};
-use super::levels::selects;
-use super::moments::Moments;
+use super::pipelines::{OfPipelines, applying};
 use super::{Finding, Kind, Rule, Step, World};
 
 const I22: &str = "I22";
@@ -37,13 +36,11 @@ type Applying = BTreeMap<String, Policy>;
 
 /// Which policies applied when, by UID of the pipeline.
 #[derive(Debug, Default)]
-pub struct Policies {
-    all: HashMap<String, Moments<Applying>>,
-}
+pub struct Policies(OfPipelines<Applying>);
 
 impl Rule for Policies {
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding> {
-        self.note(world, step);
+        self.0.note(world, step, known);
         if !step.operator {
             return Vec::new();
         }
@@ -65,25 +62,12 @@ impl Rule for Policies {
 }
 
 impl Policies {
-    fn note(&mut self, world: &World, step: &Step) {
-        if !matches!(step.key.kind, Kind::Pipeline | Kind::Policy) || !step.subresource.is_empty() {
-            return;
-        }
-        for (_, pipeline) in world.all(Kind::Pipeline, &step.key.namespace) {
-            let applying = applying(world, &step.key.namespace, pipeline);
-            self.all
-                .entry(uid(pipeline).to_owned())
-                .or_default()
-                .note(&step.at, applying);
-        }
-    }
-
     fn outdated(&self, run: &Value, step: &Step) -> Option<String> {
         let pipeline = match text(run, "/status/pipelineUid") {
             "" => label(run, names::LABEL_PIPELINE_UID),
             known => known,
         };
-        let moments = self.all.get(pipeline)?;
+        let moments = self.0.of(pipeline)?;
         let recent: Vec<&Applying> = moments.recent(&step.at).collect();
         let verdicts = list(run, "/status/bias");
         let run = text(run, "/metadata/name");
@@ -119,21 +103,13 @@ fn is_of(verdict: &Value, policy: &Policy) -> bool {
     text(verdict, "/policyUid") == policy.uid && int(verdict, "/policyGeneration") == Some(policy.generation)
 }
 
-/// The policies that apply to a pipeline.
-fn applying(world: &World, namespace: &str, pipeline: &Value) -> Applying {
-    let named = |name: &str| {
-        list(pipeline, "/spec/biasPolicies")
-            .iter()
-            .any(|p| text(p, "/name") == name)
-    };
-    let all = world.all(Kind::Policy, namespace);
-    let applying = all.filter(|(key, policy)| named(&key.name) || selects(policy, pipeline));
-    applying
+/// What is known of the policies that apply to a pipeline.
+fn known(world: &World, namespace: &str, pipeline: &Value) -> Applying {
+    applying(world, namespace, pipeline)
         .map(|(key, policy)| {
-            let generation = int(policy, "/metadata/generation").unwrap_or(0);
             let known = Policy {
                 uid: uid(policy).to_owned(),
-                generation,
+                generation: int(policy, "/metadata/generation").unwrap_or(0),
                 judges: judges(policy),
             };
             (key.name.clone(), known)

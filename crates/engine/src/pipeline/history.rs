@@ -8,8 +8,11 @@ use flywheel_api::rollout::RolloutPhase;
 use super::{PipelineObservation, RunFact, VersionView};
 use crate::decision::{Action, ChildKind, Effect, ObjectKey};
 
-/// The next object to forget.
+/// The next object to forget: none while something cannot be read that may need it.
 pub fn prune(o: &PipelineObservation) -> Option<Effect> {
+    if !o.unreadable.is_empty() {
+        return None;
+    }
     run(o).or_else(|| snapshot(o)).or_else(|| version(o))
 }
 

@@ -174,9 +174,7 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
     let plan = trigger::plan(o, &mut status, &mut events);
     show::conditions(o, &mut status, &plan.standing, true);
     let pending = status.pending_run.as_ref().filter(|_| !o.settings.brake.engaged);
-    let effect = pending
-        .and_then(|p| create(o, p))
-        .or_else(|| o.unreadable.is_empty().then(|| history::prune(o)).flatten());
+    let effect = pending.and_then(|p| create(o, p)).or_else(|| history::prune(o));
     let reason = format!("{}: {}", plan.standing.reason, plan.standing.message);
     Decision::settle(
         &stored,
@@ -214,7 +212,10 @@ fn refusal(o: &PipelineObservation) -> Option<Standing> {
     }
     let unknown = o.pipeline.spec.triggers.iter().find_map(|t| {
         let provider = &t.metric.as_ref()?.provider_ref.name;
-        (!o.settings.metric_providers.iter().any(|p| p.name == *provider)).then(|| (t.name.clone(), provider.clone()))
+        o.settings
+            .provider(provider)
+            .is_none()
+            .then(|| (t.name.clone(), provider.clone()))
     });
     let (trigger, provider) = unknown?;
     let known: Vec<_> = o.settings.metric_providers.iter().map(|p| p.name.as_str()).collect();

@@ -14,8 +14,7 @@ use crate::decision::Note;
 use crate::level::{Step, Who, who};
 use crate::run::snapshot;
 use crate::standing::{Kind, PATIENCE, Standing, missing_since};
-use crate::view::Absent;
-use crate::view::level_in_force;
+use crate::view::{Absent, level_in_force};
 
 /// Where the pipeline stands, and when to look again.
 pub struct Plan {

@@ -17,7 +17,7 @@ use super::draft::{Draft, Why};
 use super::facts::{Carried, is_complete, is_paused, replicas};
 use super::{candidate, promote};
 use crate::binding;
-use crate::decision::{Action, Decision, Patch, PatchKind};
+use crate::decision::{Action, Decision, PatchKind};
 use crate::standing::{Kind, Standing, shorten};
 
 /// The decision that leads to outcome Aborted: the candidate got no traffic.
@@ -127,13 +127,7 @@ fn close(draft: &Draft<'_>, target: &Deployment) -> Option<Action> {
         .map(String::as_str)
         == Some(draft.uid());
     let untouched = matches!(draft.carried(target), Carried::Baseline);
-    (untouched && !closed).then(|| {
-        Action::Patch(Box::new(Patch {
-            object: candidate::key(target),
-            body: mark(draft),
-            kind: PatchKind::Merge,
-        }))
-    })
+    (untouched && !closed).then(|| candidate::patch(target, PatchKind::Merge, mark(draft)))
 }
 
 fn mark(draft: &Draft<'_>) -> Value {
@@ -148,11 +142,7 @@ fn unbind(draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatus> {
     if let (Some(fields), Value::Object(mark)) = (body.as_object_mut(), mark(&draft)) {
         fields.extend(mark);
     }
-    let action = Action::Patch(Box::new(Patch {
-        object: candidate::key(target),
-        body,
-        kind: PatchKind::Strategic,
-    }));
+    let action = candidate::patch(target, PatchKind::Strategic, body);
     draft.act("RollingBack", why, action)
 }
 

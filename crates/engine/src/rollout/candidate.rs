@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Lifecycle, LifecycleHandler, PodSpec, PodTempla
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::facts::replicas;
@@ -44,13 +44,22 @@ pub(super) fn name(plan: &RolloutPlan) -> String {
 }
 
 /// Key of an observed Deployment.
-pub(super) fn key(deployment: &Deployment) -> ObjectKey {
+fn key(deployment: &Deployment) -> ObjectKey {
     ObjectKey {
         kind: ChildKind::Deployment,
         name: deployment.metadata.name.clone().unwrap_or_default(),
         uid: deployment.metadata.uid.clone().unwrap_or_default(),
         resource_version: deployment.metadata.resource_version.clone(),
     }
+}
+
+/// Changes a Deployment if it is still the one that was seen.
+pub(super) fn patch(deployment: &Deployment, kind: PatchKind, body: Value) -> Action {
+    Action::Patch(Box::new(Patch {
+        object: key(deployment),
+        body,
+        kind,
+    }))
 }
 
 /// Deletes a Deployment, whatever happened to it since.
@@ -63,11 +72,7 @@ pub(super) fn delete(deployment: &Deployment) -> Action {
 
 /// Sets the replicas of a Deployment.
 pub(super) fn scale(deployment: &Deployment, count: i32) -> Action {
-    Action::Patch(Box::new(Patch {
-        object: key(deployment),
-        body: json!({ "spec": { "replicas": count } }),
-        kind: PatchKind::Merge,
-    }))
+    patch(deployment, PatchKind::Merge, json!({ "spec": { "replicas": count } }))
 }
 
 /// Replicas of both sides at a weight, where the target serves with `full` replicas.
@@ -136,11 +141,8 @@ pub(super) fn align(draft: &Draft<'_>, candidate: &Deployment, count: i32) -> Op
     if noted && replicas(candidate) == count {
         return None;
     }
-    Some(Action::Patch(Box::new(Patch {
-        object: key(candidate),
-        body: json!({ "metadata": { "annotations": wanted }, "spec": { "replicas": count } }),
-        kind: PatchKind::Merge,
-    })))
+    let body = json!({ "metadata": { "annotations": wanted }, "spec": { "replicas": count } });
+    Some(patch(candidate, PatchKind::Merge, body))
 }
 
 /// Whether exactly that many pods of the current generation are ready, and no others are left.

@@ -14,7 +14,7 @@ use super::reach::reach;
 use super::step::{adopt, full, obstacle, restart, rival};
 use super::{back, candidate, pending};
 use crate::binding;
-use crate::decision::{Action, Decision, Patch, PatchKind};
+use crate::decision::{Action, Decision, PatchKind};
 use crate::standing::{Kind, Standing};
 
 /// From here on the version goes to full weight.
@@ -91,11 +91,8 @@ fn hand_over<'a>(mut draft: Draft<'a>, target: &'a Deployment) -> Decision<Rollo
 
 /// The one write that sets what serves.
 pub(super) fn bind(draft: &Draft<'_>, target: &Deployment, value: Option<&str>, version: Option<&str>) -> Action {
-    Action::Patch(Box::new(Patch {
-        object: candidate::key(target),
-        body: binding::patch(&draft.plan().binding, value, version),
-        kind: PatchKind::Strategic,
-    }))
+    let body = binding::patch(&draft.plan().binding, value, version);
+    candidate::patch(target, PatchKind::Strategic, body)
 }
 
 /// Records that the target itself carries the version; true if that was not known yet.
