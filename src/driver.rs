@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::apply::{Applied, Kind, apply};
@@ -26,6 +27,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(600);
 /// Longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// Reconciles of one kind at the same time.
+const AT_ONCE: usize = 32;
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,9 @@ pub struct Driver {
     pub context: Context,
     failures: Mutex<Failures>,
     timeout: Duration,
+    /// First come, first served. The runtime's own limit lets those go first that came last: when there is more to do
+    /// than the API server answers, some objects would wait for ever.
+    turns: Semaphore,
 }
 
 /// Failures in a row of each object, by namespace and name. An object that changed in between came on, even if its write
@@ -89,7 +96,13 @@ impl Driver {
             context,
             failures: Mutex::default(),
             timeout: TIMEOUT,
+            turns: Semaphore::new(AT_ONCE),
         }
+    }
+
+    /// From now on no reconcile begins; those that have begun go on.
+    pub fn close(&self) {
+        self.turns.close();
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
@@ -105,6 +118,9 @@ pub async fn reconcile<C: Controller>(
     object: Arc<DeserializeGuard<C::Object>>,
     driver: Arc<Driver>,
 ) -> Result<Action, ReconcileError> {
+    let Ok(_turn) = driver.turns.acquire().await else {
+        return Ok(Action::await_change());
+    };
     let known = match &object.0 {
         Ok(known) => known,
         Err(unreadable) => return mark::<C>(&driver.context, unreadable).await,

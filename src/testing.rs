@@ -48,6 +48,17 @@ impl Server {
         Client::new(service, "default")
     }
 
+    /// Names of the objects that were asked for or written, in their order.
+    pub fn names(&self) -> Vec<String> {
+        let all = self.0.lock().unwrap();
+        let name = |uri: &str| {
+            uri.rsplit('/')
+                .next()
+                .map(|last| last.split('?').next().unwrap_or(last).to_owned())
+        };
+        all.iter().filter_map(|(_, uri, _)| name(uri)).collect()
+    }
+
     /// Everything that was written.
     pub fn writes(&self) -> Vec<Sent> {
         let all = self.0.lock().unwrap();

@@ -1,7 +1,10 @@
 //! Which watch wakes which controller.
 //!
-//! Related kinds are watched by metadata only: what a decision needs is read live.
+//! Related kinds are watched by metadata only, but for Rollouts: what a decision needs is read live.
 
+mod news;
+
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
@@ -10,19 +13,18 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::controller::{Config, Error};
+use kube::runtime::controller::Error;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use self::news::{news, outline, spec};
 use crate::apply::Kind;
 use crate::context::Context;
 use crate::controller::{Controller, Related, RelatedKind};
 use crate::driver::{Driver, on_error, reconcile};
-
-/// Reconciles of one kind at the same time.
-const CONCURRENCY: u16 = 16;
 
 /// An API of one namespace, or of all.
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -66,7 +68,7 @@ fn related<C: Controller, K: Kind + Send + Sync + 'static>(
     config: watcher::Config,
 ) -> Built<C> {
     let store = controller.store();
-    let all: Api<PartialObjectMeta<K>> = api_meta(client, namespace);
+    let all: Api<PartialObjectMeta<K>> = api(client, namespace);
     controller.watches(all, config, move |object: PartialObjectMeta<K>| {
         let related = Related {
             kind,
@@ -75,13 +77,6 @@ fn related<C: Controller, K: Kind + Send + Sync + 'static>(
         };
         concerned::<C>(&store, &object.namespace().unwrap_or_default(), &related)
     })
-}
-
-fn api_meta<K: Kind>(client: &Client, namespace: Option<&str>) -> Api<PartialObjectMeta<K>> {
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
 }
 
 fn approvals<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>) -> Built<C> {
@@ -97,16 +92,52 @@ fn approvals<C: Controller>(controller: Built<C>, client: &Client, namespace: Op
     })
 }
 
+/// Adds a watch on what others than its run look at in a Rollout.
+fn outlines<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>) -> Built<C> {
+    let all: Api<DeserializeGuard<Rollout>> = api(client, namespace);
+    let events = watcher(all, watcher::Config::default());
+    told::<C, _>(controller, RelatedKind::RolloutOutline, news(events, outline))
+}
+
+/// Adds a watch on the specs of Deployments.
+fn specs<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>) -> Built<C> {
+    let all: Api<PartialObjectMeta<Deployment>> = api(client, namespace);
+    let events = watcher(all, watcher::Config::default());
+    told::<C, _>(controller, RelatedKind::DeploymentSpec, news(events, spec))
+}
+
+/// Adds these objects as related ones of that kind.
+fn told<C: Controller, K>(
+    controller: Built<C>,
+    kind: RelatedKind,
+    objects: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+) -> Built<C>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let store = controller.store();
+    controller.watches_stream(objects, move |object: K| {
+        let related = Related {
+            kind,
+            name: object.meta().name.clone().unwrap_or_default(),
+            labels: object.meta().labels.clone().unwrap_or_default(),
+        };
+        concerned::<C>(&store, object.meta().namespace.as_deref().unwrap_or_default(), &related)
+    })
+}
+
 fn add<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>, kind: RelatedKind) -> Built<C> {
     let any = watcher::Config::default();
     match kind {
         RelatedKind::Job => related::<C, Job>(controller, client, namespace, kind, any.labels(names::LABEL_RUN)),
         RelatedKind::Pod => related::<C, Pod>(controller, client, namespace, kind, any.labels(names::LABEL_RUN)),
         RelatedKind::Deployment => related::<C, Deployment>(controller, client, namespace, kind, any),
+        RelatedKind::DeploymentSpec => specs::<C>(controller, client, namespace),
         RelatedKind::Pipeline => related::<C, FlywheelPipeline>(controller, client, namespace, kind, any),
         RelatedKind::Run => related::<C, FlywheelRun>(controller, client, namespace, kind, any),
         RelatedKind::ModelVersion => related::<C, ModelVersion>(controller, client, namespace, kind, any),
         RelatedKind::Rollout => related::<C, Rollout>(controller, client, namespace, kind, any),
+        RelatedKind::RolloutOutline => outlines::<C>(controller, client, namespace),
         RelatedKind::BiasPolicy => related::<C, BiasPolicy>(controller, client, namespace, kind, any),
         RelatedKind::Approval => approvals::<C>(controller, client, namespace),
     }
@@ -125,22 +156,22 @@ fn changes(
 /// Runs one controller until `stop` says so, then lets running reconciles end.
 pub async fn run<C: Controller>(context: Context, namespace: Option<String>, mut stop: watch::Receiver<bool>) {
     let client = context.client.clone();
-    let objects: Api<DeserializeGuard<C::Object>> = match &namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let mut controller = kube::runtime::Controller::new(objects, watcher::Config::default())
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_all_on(changes(context.settings_changes()))
-        .graceful_shutdown_on(async move {
+    let objects: Api<DeserializeGuard<C::Object>> = api(&client, namespace.as_deref());
+    let health = context.health.clone();
+    let driver = Arc::new(Driver::new(context.clone()));
+    let closing = driver.clone();
+    let mut controller =
+        kube::runtime::Controller::new(objects, watcher::Config::default()).graceful_shutdown_on(async move {
             let _ = stop.wait_for(|stop| *stop).await;
+            closing.close();
         });
+    if C::USES_SETTINGS {
+        controller = controller.reconcile_all_on(changes(context.settings_changes()));
+    }
     for kind in C::RELATED {
         controller = add::<C>(controller, &client, namespace.as_deref(), *kind);
     }
     context.metrics.watch_store::<C>(controller.store());
-    let health = context.health.clone();
-    let driver = Arc::new(Driver::new(context));
     let mut results = Box::pin(controller.run(reconcile::<C>, on_error::<C>, driver));
     while let Some(result) = results.next().await {
         match result {

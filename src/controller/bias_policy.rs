@@ -22,6 +22,7 @@ impl Controller for BiasPolicies {
     type Status = BiasPolicyStatus;
     type Observation = BiasPolicyObservation;
 
+    const USES_SETTINGS: bool = false;
     const NAME: &'static str = "biaspolicy";
     const RELATED: &'static [RelatedKind] = &[RelatedKind::Pipeline, RelatedKind::Run];
 

@@ -33,6 +33,9 @@ pub trait Controller: Send + Sync + 'static {
     /// Kinds whose changes may concern an object of this kind.
     const RELATED: &'static [RelatedKind];
 
+    /// Whether the administrator's settings are part of what it observes: then a change of them wakes all objects.
+    const USES_SETTINGS: bool;
+
     /// Whether a change of a related object of the same namespace may concern this object.
     fn concerns(object: &Self::Object, related: &Related) -> bool;
 
@@ -56,6 +59,8 @@ pub enum RelatedKind {
     Pod,
     /// apps/v1 Deployment.
     Deployment,
+    /// apps/v1 Deployment, its spec alone: what serves there, not how many pods it has.
+    DeploymentSpec,
     /// FlywheelPipeline.
     Pipeline,
     /// FlywheelRun.
@@ -64,6 +69,8 @@ pub enum RelatedKind {
     ModelVersion,
     /// Rollout.
     Rollout,
+    /// Rollout, as far as others than its run look at it: not what it waits for, and not its log.
+    RolloutOutline,
     /// BiasPolicy.
     BiasPolicy,
     /// Approval; `name` is the name of its subject.

@@ -1,5 +1,7 @@
 //! ModelVersion: its run, its Rollouts, its children, and whether it serves.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use flywheel_api::model_version::ModelVersionStatus;
 use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
@@ -23,11 +25,12 @@ impl Controller for ModelVersions {
     type Status = ModelVersionStatus;
     type Observation = ModelVersionObservation;
 
+    const USES_SETTINGS: bool = false;
     const NAME: &'static str = "modelversion";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Run,
-        RelatedKind::Rollout,
-        RelatedKind::Deployment,
+        RelatedKind::RolloutOutline,
+        RelatedKind::DeploymentSpec,
         RelatedKind::ModelVersion,
     ];
 
@@ -38,12 +41,12 @@ impl Controller for ModelVersions {
         match related.kind {
             RelatedKind::Run => run == Some(related.name.as_str()),
             // A Rollout of another version of the model may end this one's service.
-            RelatedKind::Rollout => {
+            RelatedKind::RolloutOutline => {
                 related.has(names::LABEL_MODEL, &object.spec.model_name)
                     || status.deployments.iter().any(|d| d.rollout.name == related.name)
                     || related.name == name
             }
-            RelatedKind::Deployment => status
+            RelatedKind::DeploymentSpec => status
                 .deployments
                 .iter()
                 .any(|d| d.target == format!("Deployment/{}", related.name)),
@@ -51,6 +54,8 @@ impl Controller for ModelVersions {
             RelatedKind::Job
             | RelatedKind::Pod
             | RelatedKind::Pipeline
+            | RelatedKind::Deployment
+            | RelatedKind::Rollout
             | RelatedKind::BiasPolicy
             | RelatedKind::Approval => false,
         }
@@ -89,22 +94,20 @@ impl Controller for ModelVersions {
             r.spec.model_version_ref.name == name || baseline == Some(name.as_str())
         };
         let mine: Vec<&Rollout> = all.iter().filter(mine).collect();
-        let mut deliveries = Vec::new();
-        let mut serves = serves(client, &namespace, &version).await?;
-        for rollout in &mine {
-            let plan = &rollout.spec.plan;
-            let target: Option<Deployment> = get(client, &namespace, &plan.target_ref.name).await?;
-            serves |= carries(target.as_ref(), plan, &version);
-            deliveries.push(Delivery::on(rollout, target.as_ref()));
-        }
+        let pipelines: Vec<FlywheelPipeline> = list(client, &namespace, of_model(&version)).await?;
+        let plans = pipelines.iter().filter_map(|p| p.spec.rollout.as_ref());
+        let plans: Vec<&RolloutPlan> = plans.chain(mine.iter().map(|r| &r.spec.plan)).collect();
+        let targets = targets(client, &namespace, &plans).await?;
+        let target = |plan: &RolloutPlan| targets.get(&plan.target_ref.name);
         let family = versions(client, &namespace, &version.spec.model_name).await?.readable;
         let child = |v: &&ModelVersion| v.spec.parent.as_ref().is_some_and(|p| p.name == name);
         Ok(ModelVersionObservation {
             now,
             run,
-            rollouts: deliveries,
+            rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
             children: family.iter().filter(child).map(ResourceExt::name_any).collect(),
-            serves,
+            // Whoever brought it there.
+            serves: plans.iter().any(|p| carries(target(p), p, &version)),
             namespace_terminating: deleting && terminating(client, &namespace).await?,
             version,
         })
@@ -115,17 +118,25 @@ impl Controller for ModelVersions {
     }
 }
 
-/// Whether it serves on the target of a pipeline of its model, whoever brought it there.
-async fn serves(client: &Client, namespace: &str, version: &ModelVersion) -> Result<bool, Error> {
-    let of_model = ListParams::default().fields(&format!("spec.model.name={}", version.spec.model_name));
-    let pipelines: Vec<FlywheelPipeline> = list(client, namespace, of_model).await?;
-    for plan in pipelines.iter().filter_map(|p| p.spec.rollout.as_ref()) {
-        let target: Option<Deployment> = get(client, namespace, &plan.target_ref.name).await?;
-        if carries(target.as_ref(), plan, version) {
-            return Ok(true);
+/// Chooses the pipelines of a version's model.
+fn of_model(version: &ModelVersion) -> ListParams {
+    ListParams::default().fields(&format!("spec.model.name={}", version.spec.model_name))
+}
+
+/// The targets of these plans, by their names: each is read once.
+async fn targets(
+    client: &Client,
+    namespace: &str,
+    plans: &[&RolloutPlan],
+) -> Result<BTreeMap<String, Deployment>, Error> {
+    let names: BTreeSet<&str> = plans.iter().map(|p| p.target_ref.name.as_str()).collect();
+    let mut found = BTreeMap::new();
+    for name in names {
+        if let Some(target) = get(client, namespace, name).await? {
+            found.insert(name.to_owned(), target);
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 fn carries(target: Option<&Deployment>, plan: &RolloutPlan, version: &ModelVersion) -> bool {

@@ -24,14 +24,15 @@ impl Controller for Pipelines {
     type Status = FlywheelPipelineStatus;
     type Observation = PipelineObservation;
 
+    const USES_SETTINGS: bool = true;
     const NAME: &'static str = "pipeline";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Pipeline,
         RelatedKind::Run,
         RelatedKind::ModelVersion,
-        RelatedKind::Rollout,
+        RelatedKind::RolloutOutline,
         RelatedKind::BiasPolicy,
-        RelatedKind::Deployment,
+        RelatedKind::DeploymentSpec,
     ];
 
     fn concerns(object: &FlywheelPipeline, related: &Related) -> bool {
@@ -42,16 +43,20 @@ impl Controller for Pipelines {
             RelatedKind::Run => {
                 related.has(names::LABEL_PIPELINE, &name) || !related.labels.contains_key(names::LABEL_PIPELINE)
             }
-            RelatedKind::ModelVersion | RelatedKind::Rollout => {
+            RelatedKind::ModelVersion | RelatedKind::RolloutOutline => {
                 related.has(names::LABEL_MODEL, &object.spec.model.name)
             }
             RelatedKind::BiasPolicy => true,
-            RelatedKind::Deployment => object
+            RelatedKind::DeploymentSpec => object
                 .spec
                 .rollout
                 .as_ref()
                 .is_some_and(|r| r.target_ref.name == related.name),
-            RelatedKind::Job | RelatedKind::Pod | RelatedKind::Approval => false,
+            RelatedKind::Job
+            | RelatedKind::Pod
+            | RelatedKind::Deployment
+            | RelatedKind::Rollout
+            | RelatedKind::Approval => false,
         }
     }
 

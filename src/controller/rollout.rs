@@ -23,10 +23,11 @@ impl Controller for Rollouts {
     type Status = RolloutStatus;
     type Observation = RolloutObservation;
 
+    const USES_SETTINGS: bool = true;
     const NAME: &'static str = "rollout";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Deployment,
-        RelatedKind::Rollout,
+        RelatedKind::RolloutOutline,
         RelatedKind::ModelVersion,
         RelatedKind::Pipeline,
         RelatedKind::BiasPolicy,
@@ -39,7 +40,7 @@ impl Controller for Rollouts {
         match related.kind {
             RelatedKind::Deployment => related.name == *target || related.name == format!("{target}-candidate"),
             // Without the label it was just made, or a person took it away: then it may be about any target.
-            RelatedKind::Rollout => {
+            RelatedKind::RolloutOutline => {
                 let elsewhere = related.labels.get(names::LABEL_TARGET).is_some_and(|t| t != target);
                 open && related.name != object.name_any() && !elsewhere
             }
@@ -53,7 +54,11 @@ impl Controller for Rollouts {
             }
             RelatedKind::BiasPolicy => open && object.spec.pipeline_ref.is_some(),
             RelatedKind::Approval => open && related.name == object.name_any(),
-            RelatedKind::Job | RelatedKind::Pod | RelatedKind::Run => false,
+            RelatedKind::Job
+            | RelatedKind::Pod
+            | RelatedKind::DeploymentSpec
+            | RelatedKind::Rollout
+            | RelatedKind::Run => false,
         }
     }
 

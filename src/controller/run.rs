@@ -23,6 +23,7 @@ impl Controller for Runs {
     type Status = FlywheelRunStatus;
     type Observation = RunObservation;
 
+    const USES_SETTINGS: bool = true;
     const NAME: &'static str = "run";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Job,
@@ -50,7 +51,7 @@ impl Controller for Runs {
             RelatedKind::Run => open && related.name != name,
             RelatedKind::BiasPolicy => open,
             RelatedKind::Approval => open && (related.name == name || related.name == version),
-            RelatedKind::Deployment => false,
+            RelatedKind::Deployment | RelatedKind::DeploymentSpec | RelatedKind::RolloutOutline => false,
         }
     }
 

@@ -26,6 +26,7 @@ impl Controller for Obedient {
     type Status = RolloutStatus;
     type Observation = Rollout;
 
+    const USES_SETTINGS: bool = false;
     const NAME: &'static str = "obedient";
     const RELATED: &'static [RelatedKind] = &[];
 
@@ -105,6 +106,26 @@ async fn a_decision_that_panics_is_an_error_of_its_object_alone() {
     assert_eq!(error.to_string(), "the reconcile panicked: a bug with panics");
     assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
     assert!(server.writes().is_empty());
+}
+
+#[tokio::test]
+async fn who_came_first_has_the_first_turn() {
+    let (mut one_by_one, server) = driver(accepted);
+    let only = Arc::get_mut(&mut one_by_one).unwrap();
+    (only.turns, only.timeout) = (Semaphore::new(1), Duration::from_millis(20));
+    // All others wait behind the first.
+    let others = (0..20).map(|n| format!("panics-{n}"));
+    let names: Vec<String> = std::iter::once("hangs".to_owned()).chain(others).collect();
+    futures::future::join_all(names.iter().map(|name| look(&one_by_one, name))).await;
+    assert_eq!(server.names(), names);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_when_the_operator_stops_gets_none() {
+    let (driver, server) = driver(accepted);
+    driver.close();
+    assert_eq!(look(&driver, "records").await.unwrap(), Action::await_change());
+    assert!(server.names().is_empty());
 }
 
 #[tokio::test]

@@ -2,12 +2,16 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,24 +93,35 @@ impl World {
     /// Waits until the fact holds; fails with the object's status after [`PATIENCE`] times that many seconds.
     pub async fn until<K>(&self, name: &str, seconds: u64, what: &str, fact: impl Fn(&Value) -> bool) -> Value
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Serialize,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Serialize
+            + Send
+            + 'static,
     {
         let seconds = seconds * PATIENCE;
-        let end = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            let found = self.api::<K>().get_opt(name).await.expect("the API server answers");
-            let value = serde_json::to_value(&found).expect("an object is JSON");
-            if found.is_some() && fact(&value) {
-                return value;
+        let mut last = Value::Null;
+        // Watched, not asked for again and again: that would be a good part of the API server's work.
+        let holds = async {
+            let mut states = pin!(watch_object(self.api::<K>(), name).default_backoff());
+            while let Some(state) = states.next().await {
+                let Ok(found) = state else { continue };
+                last = serde_json::to_value(&found).expect("an object is JSON");
+                if found.is_some() && fact(&last) {
+                    return;
+                }
             }
-            assert!(
-                Instant::now() < end,
+        };
+        if tokio::time::timeout(Duration::from_secs(seconds), holds).await.is_err() {
+            panic!(
                 "{} {name}: not {what} after {seconds} s: {:#}",
                 K::kind(&()),
-                value["status"]
+                last["status"]
             );
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        last
     }
 }
 
@@ -143,7 +158,6 @@ pub fn run(pipeline: &str) -> Value {
     json!({ "spec": { "pipelineRef": { "name": pipeline }, "requestedBy": "admin" } })
 }
 
-/// Looks again and again until something is found.
 /// Looks again and again until something is found.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, seconds: u64, look: impl Fn() -> F) -> T {
     let end = Instant::now() + Duration::from_secs(seconds);

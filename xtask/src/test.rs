@@ -19,8 +19,9 @@ use crate::trace::tail::Tail;
 use crate::trace::{self, History, Scope};
 use crate::{cache, chart, check, demo, image, packages, quickship, shell};
 
-/// Tests without a node wait for the API server most of the time, so more of them run at once than there are cores.
-const API_THREADS: u32 = 24;
+/// Tests without a node wait for the API server most of the time, so more of them run at once than there are cores. Four
+/// wait for the end, to be alone.
+const API_THREADS: u32 = 28;
 /// Each of these has several operators at once.
 const FAULT_THREADS: u32 = 2;
 /// Tests on a node wait for pods most of the time.

@@ -1,6 +1,6 @@
 //! Rollouts on a real API server with the real controllers of Deployments; only the pods are acted.
 //!
-//! `web` serves `eta-1` with some pods, `eta-2` and `eta-3` want to. Every test watches each version of each pod: at no
+//! `web` serves `eta-1` with some pods, `eta-2`, and sometimes `eta-3`, want to. Every test watches each version of each pod: at no
 //! moment are fewer pods ready than the target had.
 //!
 //! [`scenarios`] carries out the scenarios of other progressive-delivery projects that apply to replica-ratio

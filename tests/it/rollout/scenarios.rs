@@ -120,12 +120,13 @@ async fn cluster_the_baseline_regrows_before_the_candidate_shrinks() {
 #[tokio::test]
 async fn cluster_waiting_longer_than_the_deadline_is_no_failure() {
     let scene = scene(fast("nodeadline").await, 1).await;
-    let patient = json!({ "name": "half", "weight": 50, "minDuration": "23s" });
+    // Long enough that a busy machine starts its pods before.
+    let patient = json!({ "name": "half", "weight": 50, "minDuration": "63s" });
     scene
         .roll(
             "up",
             "eta-2",
-            plan(&[patient], json!({ "progressDeadlineSeconds": 20 })),
+            plan(&[patient], json!({ "progressDeadlineSeconds": 60 })),
         )
         .await;
     scene.ended("up", "Promoted").await;

@@ -196,6 +196,7 @@ async fn cluster_a_deleted_target_fails_its_rollout_and_takes_the_candidate_alon
     );
     scene.gone::<Deployment>("web-candidate").await;
     // Made anew, the target is another one: a new Rollout begins with what it carries.
+    scene.version(3, &uri(3)).await;
     let anew: Deployment = named("web", web(1, Some(&uri(3))));
     deployments
         .create(&PostParams::default(), &anew)

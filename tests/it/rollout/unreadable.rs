@@ -59,6 +59,7 @@ async fn write<K: Resource<DynamicType = ()>>(scene: &Scene, name: &str, object:
 /// A Rollout of a pipeline in the middle of its way, and then three neighbours that cannot be read.
 async fn among_unreadable(scene: &Scene) {
     let client = &scene.client;
+    scene.version(3, &uri(3)).await;
     grow(client, "biaspolicies.flywheel.dev", "Difference", "Quotient").await;
     grow(client, "rollouts.flywheel.dev", "RollBack", "Rewind").await;
     grow(client, "modelversions.flywheel.dev", "RollingOut", "Archived").await;
