@@ -99,11 +99,16 @@ fn outlines<C: Controller>(controller: Built<C>, client: &Client, namespace: Opt
     told::<C, _>(controller, RelatedKind::RolloutOutline, news(events, outline))
 }
 
-/// Adds a watch on the specs of Deployments.
-fn specs<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>) -> Built<C> {
-    let all: Api<PartialObjectMeta<Deployment>> = api(client, namespace);
+/// Adds a watch on what users write in objects of a kind.
+fn specs<C: Controller, K: Kind + Send + Sync + 'static>(
+    controller: Built<C>,
+    client: &Client,
+    namespace: Option<&str>,
+    kind: RelatedKind,
+) -> Built<C> {
+    let all: Api<PartialObjectMeta<K>> = api(client, namespace);
     let events = watcher(all, watcher::Config::default());
-    told::<C, _>(controller, RelatedKind::DeploymentSpec, news(events, spec))
+    told::<C, _>(controller, kind, news(events, spec))
 }
 
 /// Adds these objects as related ones of that kind.
@@ -132,13 +137,14 @@ fn add<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&
         RelatedKind::Job => related::<C, Job>(controller, client, namespace, kind, any.labels(names::LABEL_RUN)),
         RelatedKind::Pod => related::<C, Pod>(controller, client, namespace, kind, any.labels(names::LABEL_RUN)),
         RelatedKind::Deployment => related::<C, Deployment>(controller, client, namespace, kind, any),
-        RelatedKind::DeploymentSpec => specs::<C>(controller, client, namespace),
-        RelatedKind::Pipeline => related::<C, FlywheelPipeline>(controller, client, namespace, kind, any),
+        RelatedKind::DeploymentSpec => specs::<C, Deployment>(controller, client, namespace, kind),
+        RelatedKind::Pipeline => specs::<C, FlywheelPipeline>(controller, client, namespace, kind),
         RelatedKind::Run => related::<C, FlywheelRun>(controller, client, namespace, kind, any),
         RelatedKind::ModelVersion => related::<C, ModelVersion>(controller, client, namespace, kind, any),
         RelatedKind::Rollout => related::<C, Rollout>(controller, client, namespace, kind, any),
+        RelatedKind::ModelVersionSpec => specs::<C, ModelVersion>(controller, client, namespace, kind),
         RelatedKind::RolloutOutline => outlines::<C>(controller, client, namespace),
-        RelatedKind::BiasPolicy => related::<C, BiasPolicy>(controller, client, namespace, kind, any),
+        RelatedKind::BiasPolicy => specs::<C, BiasPolicy>(controller, client, namespace, kind),
         RelatedKind::Approval => approvals::<C>(controller, client, namespace),
     }
 }

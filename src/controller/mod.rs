@@ -61,17 +61,19 @@ pub enum RelatedKind {
     Deployment,
     /// apps/v1 Deployment, its spec alone: what serves there, not how many pods it has.
     DeploymentSpec,
-    /// FlywheelPipeline.
+    /// FlywheelPipeline, its spec and labels alone.
     Pipeline,
     /// FlywheelRun.
     Run,
     /// ModelVersion.
     ModelVersion,
+    /// ModelVersion, its spec and labels alone.
+    ModelVersionSpec,
     /// Rollout.
     Rollout,
     /// Rollout, as far as others than its run look at it: not what it waits for, and not its log.
     RolloutOutline,
-    /// BiasPolicy.
+    /// BiasPolicy, its spec and labels alone.
     BiasPolicy,
     /// Approval; `name` is the name of its subject.
     Approval,

@@ -51,13 +51,7 @@ impl Controller for ModelVersions {
                 .iter()
                 .any(|d| d.target == format!("Deployment/{}", related.name)),
             RelatedKind::ModelVersion => related.has(names::LABEL_PARENT, &name),
-            RelatedKind::Job
-            | RelatedKind::Pod
-            | RelatedKind::Pipeline
-            | RelatedKind::Deployment
-            | RelatedKind::Rollout
-            | RelatedKind::BiasPolicy
-            | RelatedKind::Approval => false,
+            _ => false,
         }
     }
 

@@ -52,11 +52,7 @@ impl Controller for Pipelines {
                 .rollout
                 .as_ref()
                 .is_some_and(|r| r.target_ref.name == related.name),
-            RelatedKind::Job
-            | RelatedKind::Pod
-            | RelatedKind::Deployment
-            | RelatedKind::Rollout
-            | RelatedKind::Approval => false,
+            _ => false,
         }
     }
 

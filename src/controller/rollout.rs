@@ -28,7 +28,7 @@ impl Controller for Rollouts {
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Deployment,
         RelatedKind::RolloutOutline,
-        RelatedKind::ModelVersion,
+        RelatedKind::ModelVersionSpec,
         RelatedKind::Pipeline,
         RelatedKind::BiasPolicy,
         RelatedKind::Approval,
@@ -44,7 +44,7 @@ impl Controller for Rollouts {
                 let elsewhere = related.labels.get(names::LABEL_TARGET).is_some_and(|t| t != target);
                 open && related.name != object.name_any() && !elsewhere
             }
-            RelatedKind::ModelVersion => open && related.name == object.spec.model_version_ref.name,
+            RelatedKind::ModelVersionSpec => open && related.name == object.spec.model_version_ref.name,
             RelatedKind::Pipeline => {
                 open && object
                     .spec
@@ -54,11 +54,7 @@ impl Controller for Rollouts {
             }
             RelatedKind::BiasPolicy => open && object.spec.pipeline_ref.is_some(),
             RelatedKind::Approval => open && related.name == object.name_any(),
-            RelatedKind::Job
-            | RelatedKind::Pod
-            | RelatedKind::DeploymentSpec
-            | RelatedKind::Rollout
-            | RelatedKind::Run => false,
+            _ => false,
         }
     }
 

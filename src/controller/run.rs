@@ -51,7 +51,7 @@ impl Controller for Runs {
             RelatedKind::Run => open && related.name != name,
             RelatedKind::BiasPolicy => open,
             RelatedKind::Approval => open && (related.name == name || related.name == version),
-            RelatedKind::Deployment | RelatedKind::DeploymentSpec | RelatedKind::RolloutOutline => false,
+            _ => false,
         }
     }
 

@@ -9,7 +9,6 @@ use std::mem;
 
 use flywheel_api::Rollout;
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::Resource;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{Error, Event};
@@ -95,11 +94,12 @@ pub fn outline(rollout: &DeserializeGuard<Rollout>) -> u64 {
     hasher.finish()
 }
 
-/// What a binding on a Deployment may have been changed by.
-pub fn spec(deployment: &PartialObjectMeta<Deployment>) -> u64 {
+/// What users write: spec and labels.
+pub fn spec<K>(object: &PartialObjectMeta<K>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let metadata = &deployment.metadata;
-    (metadata.generation, metadata.deletion_timestamp.is_some()).hash(&mut hasher);
+    let metadata = &object.metadata;
+    let deleting = metadata.deletion_timestamp.is_some();
+    (metadata.generation, &metadata.labels, deleting).hash(&mut hasher);
     hasher.finish()
 }
 
