@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
 use crate::apply::{Applied, Kind, apply};
@@ -105,6 +105,17 @@ impl Driver {
         self.turns.close();
     }
 
+    /// Waits for a turn; there is none when the operator stops.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
+
+    /// Gives up what takes too long. Waiting for a turn is no work that could take too long.
+    async fn within<T>(&self, work: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReconcileError> {
+        let outcome = tokio::time::timeout(self.timeout, work).await;
+        Ok(outcome.map_err(|_| ReconcileError::Timeout)??)
+    }
+
     fn failures(&self) -> MutexGuard<'_, Failures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,23 +129,25 @@ pub async fn reconcile<C: Controller>(
     object: Arc<DeserializeGuard<C::Object>>,
     driver: Arc<Driver>,
 ) -> Result<Action, ReconcileError> {
-    let Ok(_turn) = driver.turns.acquire().await else {
+    let queued = Instant::now();
+    let Some(turn) = driver.turn().await else {
         return Ok(Action::await_change());
     };
+    driver.context.metrics.queued(C::NAME, queued.elapsed());
     let known = match &object.0 {
         Ok(known) => known,
-        Err(unreadable) => return mark::<C>(&driver.context, unreadable).await,
+        Err(unreadable) => return driver.within(mark::<C>(&driver.context, unreadable)).await,
     };
     let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
     // Not `name`: in the JSON log that is the span's own.
     let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
     let started = Instant::now();
-    let work = AssertUnwindSafe(step::<C>(&driver.context, &namespace, &name)).catch_unwind();
-    let outcome = match tokio::time::timeout(driver.timeout, work).instrument(span).await {
-        Err(_) => Err(ReconcileError::Timeout),
-        Ok(Err(panic)) => Err(ReconcileError::Panic(text(panic.as_ref()))),
-        Ok(Ok(result)) => result.map_err(ReconcileError::from),
-    };
+    // In a box of its own: of the objects that wait for a turn there may be thousands.
+    let work = Box::pin(AssertUnwindSafe(step::<C>(&driver, turn, &namespace, &name)).catch_unwind());
+    let outcome = work
+        .instrument(span)
+        .await
+        .unwrap_or_else(|panic| Err(ReconcileError::Panic(text(panic.as_ref()))));
     let key = format!("{namespace}/{name}");
     let result = match &outcome {
         Ok(_) => {
@@ -151,7 +164,7 @@ pub async fn reconcile<C: Controller>(
 }
 
 /// An object that cannot be read says so itself; no other object is held up by it.
-async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Result<Action, ReconcileError> {
+async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Result<Action, kube::Error> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let name = object.metadata.name.clone().unwrap_or_default();
     tracing::error!(
@@ -194,14 +207,42 @@ pub fn on_error<C: Controller>(
     Action::requeue(pause)
 }
 
-/// Reads live, decides, writes at most once.
-async fn step<C: Controller>(context: &Context, namespace: &str, name: &str) -> Result<Action, kube::Error> {
+/// Reads live, asks, decides, writes at most once.
+async fn step<'a, C: Controller>(
+    driver: &'a Driver,
+    mut turn: SemaphorePermit<'a>,
+    namespace: &str,
+    name: &str,
+) -> Result<Action, ReconcileError> {
+    let context = &driver.context;
     let api = Api::<C::Object>::namespaced(context.client.clone(), namespace);
-    let Some(object) = api.get_opt(name).await? else {
+    let Some(object) = driver.within(api.get_opt(name)).await? else {
         return Ok(Action::await_change());
     };
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-    let observation = C::observe(context, object.clone(), now).await?;
+    let mut answers = C::Answers::default();
+    if let Some(asked) = C::ask(context, &object, now) {
+        drop(turn);
+        answers = driver.within(asked.map(Ok)).await?;
+        turn = match driver.turn().await {
+            Some(turn) => turn,
+            None => return Ok(Action::await_change()),
+        };
+    }
+    let action = driver.within(decided::<C>(context, &api, object, answers, now)).await;
+    drop(turn);
+    action
+}
+
+/// Observes, decides, writes at most once.
+async fn decided<C: Controller>(
+    context: &Context,
+    api: &Api<C::Object>,
+    object: C::Object,
+    answers: C::Answers,
+    now: Timestamp,
+) -> Result<Action, kube::Error> {
+    let observation = C::observe(context, object.clone(), answers, now).await?;
     if tracing::enabled!(tracing::Level::TRACE) {
         tracing::trace!(
             observation = serde_json::to_string(&observation).unwrap_or_default(),
@@ -216,8 +257,9 @@ async fn step<C: Controller>(context: &Context, namespace: &str, name: &str) -> 
         }
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
-            let applied = if is_current(&api, &object).await? {
-                apply(&context.client, namespace, effect.action).await?
+            let applied = if is_current(api, &object).await? {
+                let namespace = object.namespace().unwrap_or_default();
+                apply(&context.client, &namespace, effect.action).await?
             } else {
                 Applied::Outdated
             };
@@ -226,7 +268,8 @@ async fn step<C: Controller>(context: &Context, namespace: &str, name: &str) -> 
         Decision::Wait(wait) => {
             tracing::debug!(reason = wait.reason, "wait");
             let pause = wait.until.map_or(RESYNC, |until| {
-                let seconds = u64::try_from(until.duration_since(now).as_secs()).unwrap_or(0);
+                // From now on, not from when the object was read: its turn may have been long in coming.
+                let seconds = u64::try_from(until.duration_since(Timestamp::now()).as_secs()).unwrap_or(0);
                 Duration::from_secs(seconds).clamp(Duration::from_secs(1), RESYNC)
             });
             Ok(Action::requeue(pause))

@@ -18,6 +18,7 @@ use self::objects::{Objects, Show, Shown};
 pub struct Metrics {
     registry: Registry,
     reconciles: HistogramVec,
+    queued: HistogramVec,
     errors: IntCounterVec,
     decisions: IntCounterVec,
     requests: IntCounterVec,
@@ -32,10 +33,17 @@ impl Metrics {
     /// If two metrics have the same name, which is a bug.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let reconciles = HistogramVec::new(
-            HistogramOpts::new("flywheel_reconcile_duration_seconds", "Time of one reconcile.")
-                .buckets(vec![0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]),
+        let reconciles = histogram(
+            "flywheel_reconcile_duration_seconds",
+            "Time of one reconcile.",
+            &[0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0],
             &["kind", "result"],
+        )?;
+        let queued = histogram(
+            "flywheel_queue_delay_seconds",
+            "Time that an object waited for its turn.",
+            &[0.005, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0],
+            &["kind"],
         )?;
         let errors = counter(
             "flywheel_reconcile_errors_total",
@@ -53,22 +61,20 @@ impl Metrics {
             &["code"],
         )?;
         let leader = IntGauge::new("flywheel_leader", "1 while this process holds the lease.")?;
-        let build = IntGaugeVec::new(
-            Opts::new("flywheel_build_info", "Version of the operator; always 1."),
-            &["version"],
-        )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let shows: Arc<Mutex<Vec<Show>>> = Arc::default();
-        registry.register(Box::new(reconciles.clone()))?;
-        registry.register(Box::new(errors.clone()))?;
-        registry.register(Box::new(decisions.clone()))?;
-        registry.register(Box::new(requests.clone()))?;
+        for counts in [&errors, &decisions, &requests] {
+            registry.register(Box::new(counts.clone()))?;
+        }
+        for times in [&reconciles, &queued] {
+            registry.register(Box::new(times.clone()))?;
+        }
         registry.register(Box::new(leader.clone()))?;
-        registry.register(Box::new(build))?;
+        registry.register(Box::new(build_info()?))?;
         registry.register(Box::new(Objects { shows: shows.clone() }))?;
         Ok(Self {
             registry,
             reconciles,
+            queued,
             errors,
             decisions,
             requests,
@@ -82,6 +88,11 @@ impl Metrics {
         self.reconciles
             .with_label_values(&[kind, result])
             .observe(time.as_secs_f64());
+    }
+
+    /// An object waited this long for its turn.
+    pub fn queued(&self, kind: &str, time: Duration) {
+        self.queued.with_label_values(&[kind]).observe(time.as_secs_f64());
     }
 
     /// One reconcile failed.
@@ -123,6 +134,17 @@ impl Metrics {
     pub fn render(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
+}
+
+fn build_info() -> Result<IntGaugeVec, prometheus::Error> {
+    let opts = Opts::new("flywheel_build_info", "Version of the operator; always 1.");
+    let build = IntGaugeVec::new(opts, &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(build)
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
 }
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {

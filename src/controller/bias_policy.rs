@@ -6,6 +6,7 @@ use flywheel_engine::bias::PolicyView;
 use flywheel_engine::bias_policy::{self, BiasPolicyObservation, Judged};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::view::Policies;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Error, ResourceExt};
@@ -20,17 +21,27 @@ pub struct BiasPolicies;
 impl Controller for BiasPolicies {
     type Object = BiasPolicy;
     type Status = BiasPolicyStatus;
+    type Answers = ();
     type Observation = BiasPolicyObservation;
 
     const USES_SETTINGS: bool = false;
     const NAME: &'static str = "biaspolicy";
-    const RELATED: &'static [RelatedKind] = &[RelatedKind::Pipeline, RelatedKind::Run];
+    const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::Run];
 
     fn concerns(_: &BiasPolicy, related: &Related) -> bool {
-        matches!(related.kind, RelatedKind::Pipeline | RelatedKind::Run)
+        matches!(related.kind, RelatedKind::PipelineSpec | RelatedKind::Run)
     }
 
-    async fn observe(context: &Context, policy: BiasPolicy, now: Timestamp) -> Result<BiasPolicyObservation, Error> {
+    fn ask<'a>(_: &'a Context, _: &'a BiasPolicy, _: Timestamp) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
+
+    async fn observe(
+        context: &Context,
+        policy: BiasPolicy,
+        (): (),
+        now: Timestamp,
+    ) -> Result<BiasPolicyObservation, Error> {
         let namespace = policy.namespace().unwrap_or_default();
         let pipelines: Vec<FlywheelPipeline> = list(&context.client, &namespace, ListParams::default()).await?;
         let runs: Vec<FlywheelRun> = list(&context.client, &namespace, ListParams::default()).await?;

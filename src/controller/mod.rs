@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::future::Future;
 
 use flywheel_engine::decision::Decision;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::core::object::HasStatus;
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub trait Controller: Send + Sync + 'static {
     type Object: Kind + HasStatus<Status = Self::Status> + Shown + Send + Sync + 'static;
     /// Its status.
     type Status: Clone + Debug + PartialEq + Serialize + Send + Sync;
+    /// What metric providers answered.
+    type Answers: Default + Send;
     /// Everything that the decision may know; it can be printed as JSON and replayed.
     type Observation: Serialize + Send + Sync;
 
@@ -39,10 +42,15 @@ pub trait Controller: Send + Sync + 'static {
     /// Whether a change of a related object of the same namespace may concern this object.
     fn concerns(object: &Self::Object, related: &Related) -> bool;
 
-    /// Gathers the observation; `object` was just read live.
+    /// What metric providers are to be asked before the observation, if anything is due. They are strangers who may be
+    /// slow: no turn is held while they are asked.
+    fn ask<'a>(context: &'a Context, object: &'a Self::Object, now: Timestamp) -> Option<BoxFuture<'a, Self::Answers>>;
+
+    /// Gathers the observation; `object` was just read live, before the providers were asked.
     fn observe(
         context: &Context,
         object: Self::Object,
+        answers: Self::Answers,
         now: Timestamp,
     ) -> impl Future<Output = Result<Self::Observation, kube::Error>> + Send;
 
@@ -61,8 +69,10 @@ pub enum RelatedKind {
     Deployment,
     /// apps/v1 Deployment, its spec alone: what serves there, not how many pods it has.
     DeploymentSpec,
-    /// FlywheelPipeline, its spec and labels alone.
+    /// FlywheelPipeline.
     Pipeline,
+    /// FlywheelPipeline, its spec and labels alone.
+    PipelineSpec,
     /// FlywheelRun.
     Run,
     /// ModelVersion.

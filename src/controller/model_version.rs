@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flywheel_api::condition;
 use flywheel_api::model_version::ModelVersionStatus;
 use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::binding;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::{self, Delivery, ModelVersionObservation};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
@@ -23,6 +25,7 @@ pub struct ModelVersions;
 impl Controller for ModelVersions {
     type Object = ModelVersion;
     type Status = ModelVersionStatus;
+    type Answers = ();
     type Observation = ModelVersionObservation;
 
     const USES_SETTINGS: bool = false;
@@ -46,18 +49,27 @@ impl Controller for ModelVersions {
                     || status.deployments.iter().any(|d| d.rollout.name == related.name)
                     || related.name == name
             }
-            RelatedKind::DeploymentSpec => status
-                .deployments
-                .iter()
-                .any(|d| d.target == format!("Deployment/{}", related.name)),
+            // A version that a person brought there, or that is the way back, knows no target of its own.
+            RelatedKind::DeploymentSpec => {
+                let target = format!("Deployment/{}", related.name);
+                let holds = |type_| condition::is_true(&status.conditions, type_);
+                status.deployments.iter().any(|d| d.target == target)
+                    || holds(condition::LIVE)
+                    || holds(condition::ROLLBACK_TARGET)
+            }
             RelatedKind::ModelVersion => related.has(names::LABEL_PARENT, &name),
             _ => false,
         }
     }
 
+    fn ask<'a>(_: &'a Context, _: &'a ModelVersion, _: Timestamp) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
+
     async fn observe(
         context: &Context,
         version: ModelVersion,
+        (): (),
         now: Timestamp,
     ) -> Result<ModelVersionObservation, Error> {
         let client = &context.client;

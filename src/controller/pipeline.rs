@@ -1,12 +1,13 @@
 //! FlywheelPipeline: its runs, versions, Rollouts and snapshots, what serves, and the answers of metric triggers.
 
 use flywheel_api::flywheel_pipeline::FlywheelPipelineStatus;
+use flywheel_api::flywheel_pipeline::MetricTrigger;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::Delivery;
 use flywheel_engine::pipeline::{self, MetricAnswer, PipelineObservation, RunFact, VersionView};
-use flywheel_engine::settings::Settings;
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::ListParams;
@@ -22,12 +23,13 @@ pub struct Pipelines;
 impl Controller for Pipelines {
     type Object = FlywheelPipeline;
     type Status = FlywheelPipelineStatus;
+    type Answers = Vec<MetricAnswer>;
     type Observation = PipelineObservation;
 
     const USES_SETTINGS: bool = true;
     const NAME: &'static str = "pipeline";
     const RELATED: &'static [RelatedKind] = &[
-        RelatedKind::Pipeline,
+        RelatedKind::PipelineSpec,
         RelatedKind::Run,
         RelatedKind::ModelVersion,
         RelatedKind::RolloutOutline,
@@ -39,7 +41,7 @@ impl Controller for Pipelines {
         let name = object.name_any();
         match related.kind {
             // A pipeline that held the model's name may be gone.
-            RelatedKind::Pipeline => related.name != name,
+            RelatedKind::PipelineSpec => related.name != name,
             RelatedKind::Run => {
                 related.has(names::LABEL_PIPELINE, &name) || !related.labels.contains_key(names::LABEL_PIPELINE)
             }
@@ -56,9 +58,19 @@ impl Controller for Pipelines {
         }
     }
 
+    fn ask<'a>(
+        context: &'a Context,
+        pipeline: &'a FlywheelPipeline,
+        now: Timestamp,
+    ) -> Option<BoxFuture<'a, Vec<MetricAnswer>>> {
+        let due = pipeline::due_metrics(pipeline);
+        (!due.is_empty()).then(|| answers(context, pipeline, due, now).boxed())
+    }
+
     async fn observe(
         context: &Context,
         pipeline: FlywheelPipeline,
+        answers: Vec<MetricAnswer>,
         now: Timestamp,
     ) -> Result<PipelineObservation, Error> {
         let client = &context.client;
@@ -78,7 +90,6 @@ impl Controller for Pipelines {
         let (all, mut rollouts) = (known.readable, rollouts.readable);
         // A user's Rollout has no labels: those of the model are told by their versions.
         rollouts.retain(|r| all.iter().any(|v| v.name_any() == r.spec.model_version_ref.name));
-        let settings = (*context.settings()).clone();
         Ok(PipelineObservation {
             now,
             siblings: siblings
@@ -96,8 +107,8 @@ impl Controller for Pipelines {
                 .iter()
                 .map(|s| (s.name_any(), s.metadata.uid.clone().unwrap_or_default()))
                 .collect(),
-            answers: answers(context, &settings, &pipeline, now).await,
-            settings,
+            answers,
+            settings: (*context.settings()).clone(),
             pipeline,
         })
     }
@@ -129,16 +140,16 @@ fn created(object: &impl ResourceExt) -> Timestamp {
 /// Asks the providers of metric triggers, all at once.
 async fn answers(
     context: &Context,
-    settings: &Settings,
     pipeline: &FlywheelPipeline,
+    due: Vec<(String, MetricTrigger)>,
     now: Timestamp,
 ) -> Vec<MetricAnswer> {
-    let due = pipeline::due_metrics(pipeline).into_iter();
-    let asked = due.filter_map(|(trigger, metric)| {
-        let provider = settings.provider(&metric.provider_ref.name)?;
+    let settings = context.settings();
+    let asked = due.into_iter().filter_map(|(trigger, metric)| {
+        let url = settings.provider(&metric.provider_ref.name)?.url.clone();
         let query = pipeline::metric_query(pipeline, &metric, now);
         Some(async move {
-            let answer = context.prometheus.query(&provider.url, &query).await;
+            let answer = context.prometheus.query(&url, &query).await;
             MetricAnswer { trigger, answer }
         })
     });

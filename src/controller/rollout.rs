@@ -1,11 +1,12 @@
 //! Rollout: its version, target and candidate, the other Rollouts of the target, approvals, and the answers of checks.
 
+use flywheel_api::rollout::CheckSpec;
 use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus, names};
 use flywheel_engine::binding::VersionView;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
-use flywheel_engine::settings::Settings;
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
@@ -21,6 +22,7 @@ pub struct Rollouts;
 impl Controller for Rollouts {
     type Object = Rollout;
     type Status = RolloutStatus;
+    type Answers = Vec<Answer>;
     type Observation = RolloutObservation;
 
     const USES_SETTINGS: bool = true;
@@ -29,7 +31,7 @@ impl Controller for Rollouts {
         RelatedKind::Deployment,
         RelatedKind::RolloutOutline,
         RelatedKind::ModelVersionSpec,
-        RelatedKind::Pipeline,
+        RelatedKind::PipelineSpec,
         RelatedKind::BiasPolicy,
         RelatedKind::Approval,
     ];
@@ -45,7 +47,7 @@ impl Controller for Rollouts {
                 open && related.name != object.name_any() && !elsewhere
             }
             RelatedKind::ModelVersionSpec => open && related.name == object.spec.model_version_ref.name,
-            RelatedKind::Pipeline => {
+            RelatedKind::PipelineSpec => {
                 open && object
                     .spec
                     .pipeline_ref
@@ -58,10 +60,19 @@ impl Controller for Rollouts {
         }
     }
 
-    async fn observe(context: &Context, rollout: Rollout, now: Timestamp) -> Result<RolloutObservation, Error> {
+    fn ask<'a>(context: &'a Context, rollout: &'a Rollout, now: Timestamp) -> Option<BoxFuture<'a, Vec<Answer>>> {
+        let due = rollout::due_checks(rollout, now);
+        (!due.is_empty()).then(|| answers(context, rollout, due, now).boxed())
+    }
+
+    async fn observe(
+        context: &Context,
+        rollout: Rollout,
+        answers: Vec<Answer>,
+        now: Timestamp,
+    ) -> Result<RolloutObservation, Error> {
         let client = &context.client;
         let namespace = rollout.namespace().unwrap_or_default();
-        let settings = (*context.settings()).clone();
         let target = rollout.spec.plan.target_ref.name.clone();
         let candidate: Option<Deployment> = get(client, &namespace, &format!("{target}-candidate")).await?;
         let all = rollouts_to(client, &namespace, &target).await?;
@@ -88,8 +99,8 @@ impl Controller for Rollouts {
                 })
                 .collect(),
             approvals: approvals(client, &namespace, &rollout.name_any()).await?,
-            answers: answers(context, &settings, &rollout, now).await,
-            settings,
+            answers,
+            settings: (*context.settings()).clone(),
             rollout,
         })
     }
@@ -118,25 +129,28 @@ fn others(all: &Guarded<Rollout>, rollout: &Rollout) -> Vec<Peer> {
     others.map(Peer::of).chain(unreadable).collect()
 }
 
-/// Asks the providers of the checks that are due, all at once: a slow one costs its time once.
-async fn answers(context: &Context, settings: &Settings, rollout: &Rollout, now: Timestamp) -> Vec<Answer> {
-    let due = rollout::due_checks(rollout, now);
-    join_all(due.into_iter().map(|check| async move {
-        let url = settings.provider(&check.provider_ref.name).map(|p| p.url.as_str());
-        let other = async |query: &Option<String>| match query {
-            Some(query) => Some(ask(context, url, query, rollout, now).await),
-            None => None,
-        };
-        let (candidate, baseline, samples) = tokio::join!(
-            ask(context, url, &check.query, rollout, now),
-            other(&check.baseline_query),
-            other(&check.samples_query),
-        );
-        Answer {
-            check: check.name.clone(),
-            candidate,
-            baseline,
-            samples,
+/// Asks the providers of these checks, all at once: a slow one costs its time once.
+async fn answers(context: &Context, rollout: &Rollout, due: Vec<&CheckSpec>, now: Timestamp) -> Vec<Answer> {
+    let settings = context.settings();
+    join_all(due.into_iter().map(|check| {
+        let settings = settings.clone();
+        async move {
+            let url = settings.provider(&check.provider_ref.name).map(|p| p.url.as_str());
+            let other = async |query: &Option<String>| match query {
+                Some(query) => Some(ask(context, url, query, rollout, now).await),
+                None => None,
+            };
+            let (candidate, baseline, samples) = tokio::join!(
+                ask(context, url, &check.query, rollout, now),
+                other(&check.baseline_query),
+                other(&check.samples_query),
+            );
+            Answer {
+                check: check.name.clone(),
+                candidate,
+                baseline,
+                samples,
+            }
         }
     }))
     .await

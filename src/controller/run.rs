@@ -4,6 +4,7 @@ use flywheel_api::flywheel_run::FlywheelRunStatus;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, VersionFact};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
@@ -21,6 +22,7 @@ pub struct Runs;
 impl Controller for Runs {
     type Object = FlywheelRun;
     type Status = FlywheelRunStatus;
+    type Answers = ();
     type Observation = RunObservation;
 
     const USES_SETTINGS: bool = true;
@@ -47,6 +49,7 @@ impl Controller for Runs {
             RelatedKind::ModelVersion | RelatedKind::Rollout => {
                 open && (related.has(names::LABEL_RUN, &name) || related.name == version)
             }
+            // Its status too: it says whether the pipeline is accepted, and what serves.
             RelatedKind::Pipeline => open && related.name == object.spec.pipeline_ref.name,
             RelatedKind::Run => open && related.name != name,
             RelatedKind::BiasPolicy => open,
@@ -55,7 +58,11 @@ impl Controller for Runs {
         }
     }
 
-    async fn observe(context: &Context, run: FlywheelRun, now: Timestamp) -> Result<RunObservation, Error> {
+    fn ask<'a>(_: &'a Context, _: &'a FlywheelRun, _: Timestamp) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
+
+    async fn observe(context: &Context, run: FlywheelRun, (): (), now: Timestamp) -> Result<RunObservation, Error> {
         let client = &context.client;
         let namespace = run.namespace().unwrap_or_default();
         let status = run.status.clone().unwrap_or_default();

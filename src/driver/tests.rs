@@ -3,6 +3,7 @@ use std::future::pending;
 use flywheel_api::rollout::{RolloutPhase, RolloutStatus};
 use flywheel_api::{Rollout, names};
 use flywheel_engine::decision::{Action as Act, ChildKind, Effect, ObjectKey, Record, Wait};
+use futures::future::BoxFuture;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ struct Obedient;
 impl Controller for Obedient {
     type Object = Rollout;
     type Status = RolloutStatus;
+    type Answers = ();
     type Observation = Rollout;
 
     const USES_SETTINGS: bool = false;
@@ -34,7 +36,11 @@ impl Controller for Obedient {
         false
     }
 
-    async fn observe(_: &Context, object: Rollout, _: Timestamp) -> Result<Rollout, kube::Error> {
+    fn ask<'a>(_: &'a Context, object: &'a Rollout, _: Timestamp) -> Option<BoxFuture<'a, ()>> {
+        (object.name_any() == "asks-the-silent").then(|| pending().boxed())
+    }
+
+    async fn observe(_: &Context, object: Rollout, (): (), _: Timestamp) -> Result<Rollout, kube::Error> {
         match &*object.name_any() {
             "hangs" => pending().await,
             _ => Ok(object),
@@ -118,6 +124,21 @@ async fn who_came_first_has_the_first_turn() {
     let names: Vec<String> = std::iter::once("hangs".to_owned()).chain(others).collect();
     futures::future::join_all(names.iter().map(|name| look(&one_by_one, name))).await;
     assert_eq!(server.names(), names);
+}
+
+#[tokio::test]
+async fn who_asks_a_silent_provider_holds_up_nobody() {
+    let (mut one_by_one, server) = driver(accepted);
+    Arc::get_mut(&mut one_by_one).unwrap().turns = Semaphore::new(1);
+    let driver = one_by_one.clone();
+    let asking = tokio::spawn(async move { look(&driver, "asks-the-silent").await });
+    while server.names().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let other = tokio::time::timeout(Duration::from_secs(10), look(&one_by_one, "waits")).await;
+    assert_eq!(other.unwrap().unwrap(), Action::requeue(RESYNC));
+    assert!(!asking.is_finished(), "it asks still");
+    asking.abort();
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Queries of a Prometheus HTTP API: one query, one number.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -9,16 +11,24 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 /// Longest time for one query.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
+/// Longest wait until others have their answers.
+const TURN: Duration = Duration::from_secs(20);
+/// Queries of one provider at the same time.
+const AT_ONCE: usize = 64;
+
 /// A client for metric providers.
 #[derive(Clone)]
 pub struct Prometheus {
     http: Option<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
+    /// By URL: one that is silent keeps nobody from asking another one.
+    slots: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
 }
 
 impl Default for Prometheus {
@@ -27,7 +37,10 @@ impl Default for Prometheus {
         let http = connector
             .ok()
             .map(|c| Client::builder(TokioExecutor::new()).build(c.https_or_http().enable_http1().build()));
-        Self { http }
+        Self {
+            http,
+            slots: Arc::default(),
+        }
     }
 }
 
@@ -52,10 +65,21 @@ impl Prometheus {
     /// # Errors
     /// A sentence: the provider did not answer in ten seconds, refused the query, or gave more than one number.
     pub async fn query(&self, url: &str, query: &str) -> Result<Option<f64>, String> {
+        let slots = self.slots(url);
+        let _slot = tokio::time::timeout(TURN, slots.acquire()).await.map_err(|_| {
+            let seconds = TURN.as_secs();
+            format!("{AT_ONCE} other queries of this provider have not been answered for {seconds} s")
+        })?;
         let body = tokio::time::timeout(TIMEOUT, self.get(url, query))
             .await
             .map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))??;
         read(&body)
+    }
+
+    fn slots(&self, url: &str) -> Arc<Semaphore> {
+        let mut all = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Semaphore::new(AT_ONCE));
+        all.entry(url.to_owned()).or_insert_with(new).clone()
     }
 
     async fn get(&self, url: &str, query: &str) -> Result<Bytes, String> {

@@ -11,7 +11,7 @@ mod whole;
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun};
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::ListParams;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{api, condition, pipeline, run};
 
@@ -48,13 +48,19 @@ async fn cluster_the_second_pipeline_of_a_model_is_stalled_and_heals() {
         .until::<FlywheelPipeline>("b", 20, "stalled", |o| condition(o, "Stalled", "True", "ModelTaken"))
         .await;
     assert!(condition(&stalled, "Accepted", "False", "ModelTaken"));
+    world.apply::<FlywheelRun>("b-1", run("b")).await.expect("accepted");
+    let waits = |o: &Value| condition(o, "Stalled", "True", "PipelineNotAccepted");
+    world.until::<FlywheelRun>("b-1", 20, "waiting", waits).await;
     world
         .api::<FlywheelPipeline>()
         .delete("a", &kube::api::DeleteParams::default())
         .await
         .expect("deleted");
     world
-        .until::<FlywheelPipeline>("b", 20, "ready", |o| condition(o, "Ready", "True", "Idle"))
+        .until::<FlywheelPipeline>("b", 20, "accepted", |o| condition(o, "Accepted", "True", "Accepted"))
+        .await;
+    world
+        .until::<FlywheelRun>("b-1", 20, "begun", |o| o["status"]["snapshot"].is_object())
         .await;
 }
 

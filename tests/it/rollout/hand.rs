@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::scene::{PATIENCE, calm, decisions, is, long, message, plan, scene, step, uri};
-use crate::fast::{fast, variable};
+use crate::fast::fast;
 use crate::world::condition;
 
 #[tokio::test]
@@ -39,8 +39,7 @@ async fn cluster_a_version_goes_through_its_steps_and_is_promoted() {
         web["spec"]["template"]["metadata"]["annotations"]["flywheel.dev/model-version"],
         "eta-2"
     );
-    let pods = scene.pods(|p| variable(p, "MODEL_URI") == Some(uri(2))).await;
-    assert_eq!(pods.len(), 4);
+    scene.serve_version(2, 4).await;
     scene.finish(Some(&uri(2)), 4).await;
 }
 

@@ -13,7 +13,7 @@ use kube::runtime::watcher;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::fast::{Fast, named};
+use crate::fast::{Fast, named, variable};
 use crate::world::{self, condition};
 
 /// Seconds in which the machine does what it is asked for, if it has nothing else to do.
@@ -245,6 +245,16 @@ impl Scene {
             o["status"]["observedGeneration"] == o["metadata"]["generation"] && counts.iter().all(|c| counted(c))
         })
         .await
+    }
+
+    /// Waits until so many pods carry that version. Those of a candidate go some time after its Deployment.
+    pub async fn serve_version(&self, n: u32, count: usize) {
+        let what = format!("{count} pods with version {n}");
+        world::until(&what, PATIENCE * world::PATIENCE, || async {
+            let pods = self.pods(|p| variable(p, "MODEL_URI") == Some(uri(n))).await;
+            (pods.len() == count).then_some(())
+        })
+        .await;
     }
 
     /// The value that `web` carries.
