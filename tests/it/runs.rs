@@ -151,7 +151,7 @@ async fn cluster_semi_automated_training_waits_for_a_person_and_old_evidence_doe
         .await;
     assert!(condition(&waits, "Ready", "True", "AwaitingApproval"));
     let waiting = waits["status"]["waitingFor"].clone();
-    let approval = |digest: serde_json::Value| json!({ "spec": { "subjectRef": waiting["subject"], "gate": "Train", "decision": "Approve", "evidenceDigest": digest, "approver": "admin" } });
+    let approval = |digest: Value| json!({ "spec": { "subjectRef": waiting["subject"], "gate": "Train", "decision": "Approve", "evidenceDigest": digest, "approver": "admin" } });
     let other = json!(format!("sha256:{}", "0".repeat(64)));
     world
         .apply::<flywheel_api::Approval>("stale", approval(other))

@@ -22,8 +22,9 @@ use crate::{cache, chart, check, demo, image, packages, quickship, shell};
 /// Tests without a node wait for the API server most of the time, so more of them run at once than there are cores. Four
 /// wait for the end, to be alone.
 const API_THREADS: u32 = 28;
-/// Each of these has several operators at once.
-const FAULT_THREADS: u32 = 2;
+/// Each of these has several operators at once, and with `--long` many.
+const FAULT_THREADS: u32 = 4;
+const LONG_FAULT_THREADS: u32 = 2;
 /// Tests on a node wait for pods most of the time.
 const NODE_THREADS: u32 = 8;
 
@@ -176,12 +177,13 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     }
     drop(operator);
     if !names_only(filter, "cluster_") {
+        let threads = if args.long { LONG_FAULT_THREADS } else { FAULT_THREADS };
         let program = built.join("flywheel-operator").display().to_string();
         let kubeconfig = chart::kubeconfig(&cluster)?.display().to_string();
         env.extend([
             ("FLYWHEEL_TEST_OPERATOR_PROGRAM", program),
             ("FLYWHEEL_TEST_OPERATOR_KUBECONFIG", kubeconfig),
-            ("RUST_TEST_THREADS", FAULT_THREADS.to_string()),
+            ("RUST_TEST_THREADS", threads.to_string()),
         ]);
         env.extend(args.long.then(|| ("FLYWHEEL_TEST_LONG", "1".to_owned())));
         outcome = outcome.and(tests(count, filter, "fault_", &env));

@@ -13,6 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
+use tokio::sync::OnceCell;
 
 use self::picture::Picture;
 use self::proxy::{Fault, Proxy};
@@ -90,7 +91,7 @@ fn long() -> bool {
 /// Every fault at every write, or a sample of them that differs from story to story.
 fn plans(story: Story, writes: usize, faults: &[Fault]) -> Vec<(usize, Fault)> {
     let all = (1..=writes).flat_map(|at| faults.iter().map(move |fault| (at, *fault)));
-    let offset = STORIES.iter().position(|s| *s == story).unwrap_or_default() * 5;
+    let offset = story as usize * 5;
     let chosen = |n: &usize| long() || (n + offset).is_multiple_of(SAMPLE);
     all.enumerate()
         .filter(|(n, _)| chosen(n))
@@ -98,24 +99,43 @@ fn plans(story: Story, writes: usize, faults: &[Fault]) -> Vec<(usize, Fault)> {
         .collect()
 }
 
-async fn survives(story: Story, faults: &[Fault]) {
-    let name = |what: &str| format!("fault-{story:?}-{what}").to_lowercase();
-    let word = format!("{:?}", faults.first()).replace(|c: char| !c.is_alphanumeric(), "");
-    let one = history(story, name(&format!("{word}-a")), Vec::new());
-    let two = history(story, name(&format!("{word}-b")), Vec::new());
-    let (one, two) = tokio::join!(one, two);
-    assert_eq!(one.made, two.made, "two histories without faults make the same");
-    let expected = one.picture.shared(&two.picture);
-    let writes = one.writes.min(two.writes);
-    assert!(writes > 5, "{story:?} takes {writes} writes");
+/// What two histories without faults have in common.
+struct Normal {
+    picture: Picture,
+    made: Vec<String>,
+    writes: usize,
+}
 
+/// Told once for both tests of a story.
+static NORMAL: [OnceCell<Normal>; STORIES.len()] = [const { OnceCell::const_new() }; STORIES.len()];
+
+async fn normal(story: Story) -> &'static Normal {
+    let tell = || async {
+        let name = |which: &str| format!("fault-{story:?}-{which}").to_lowercase();
+        let one = history(story, name("a"), Vec::new());
+        let two = history(story, name("b"), Vec::new());
+        let (one, two) = tokio::join!(one, two);
+        assert_eq!(one.made, two.made, "two histories without faults make the same");
+        let writes = one.writes.min(two.writes);
+        assert!(writes > 5, "{story:?} takes {writes} writes");
+        Normal {
+            picture: one.picture.shared(&two.picture),
+            made: one.made,
+            writes,
+        }
+    };
+    NORMAL[story as usize].get_or_init(tell).await
+}
+
+async fn survives(story: Story, faults: &[Fault]) {
+    let word = format!("{:?}", faults.first()).replace(|c: char| !c.is_alphanumeric(), "");
+    let normal = normal(story).await;
+    let writes = normal.writes;
     let plans = plans(story, writes, faults);
     let count = plans.len();
     let run = plans.into_iter().map(|(at, fault)| {
-        let name = name(&format!(
-            "{word}-{at}-{}",
-            faults.iter().position(|f| *f == fault).unwrap_or_default()
-        ));
+        let which = faults.iter().position(|f| *f == fault).unwrap_or_default();
+        let name = format!("fault-{story:?}-{word}-{at}-{which}").to_lowercase();
         async move {
             let told = AssertUnwindSafe(history(story, name, vec![(at, fault)])).catch_unwind();
             (at, fault, told.await)
@@ -129,13 +149,13 @@ async fn survives(story: Story, faults: &[Fault]) {
             continue;
         };
         committed += end.committed;
-        if let Some(difference) = expected.differs(&end.picture) {
+        if let Some(difference) = normal.picture.differs(&end.picture) {
             problems.push(format!("{fault:?} at write {at}: {difference}"));
         }
-        if end.made != one.made {
+        if end.made != normal.made {
             problems.push(format!(
                 "{fault:?} at write {at}: made {:#?} instead of {:#?}",
-                end.made, one.made
+                end.made, normal.made
             ));
         }
     }
