@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -150,13 +150,20 @@ fn add<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&
     }
 }
 
-/// One item per change of the settings.
-fn changes(
+/// The objects that each change of the settings may concern.
+fn changes<C: Controller>(
     receiver: watch::Receiver<Arc<flywheel_engine::settings::Settings>>,
-) -> impl Stream<Item = ()> + Send + 'static {
-    futures::stream::unfold(receiver, |mut receiver| async move {
+    store: Store<DeserializeGuard<C::Object>>,
+) -> impl Stream<Item = ObjectRef<DeserializeGuard<C::Object>>> + Send + 'static {
+    let changed = stream::unfold(receiver, |mut receiver| async move {
         receiver.changed().await.ok()?;
         Some(((), receiver))
+    });
+    changed.flat_map(move |()| {
+        let uses = |guard: &&Arc<DeserializeGuard<C::Object>>| guard.0.as_ref().is_ok_and(C::uses_settings);
+        let all = store.state();
+        let concerned = all.iter().filter(uses).map(|guard| ObjectRef::from_obj(guard.as_ref()));
+        stream::iter(concerned.collect::<Vec<_>>())
     })
 }
 
@@ -172,9 +179,8 @@ pub async fn run<C: Controller>(context: Context, namespace: Option<String>, mut
             let _ = stop.wait_for(|stop| *stop).await;
             closing.close();
         });
-    if C::USES_SETTINGS {
-        controller = controller.reconcile_all_on(changes(context.settings_changes()));
-    }
+    let store = controller.store();
+    controller = controller.reconcile_on(changes::<C>(context.settings_changes(), store));
     for kind in C::RELATED {
         controller = add::<C>(controller, &client, namespace.as_deref(), *kind);
     }

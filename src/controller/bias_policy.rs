@@ -24,7 +24,6 @@ impl Controller for BiasPolicies {
     type Answers = ();
     type Observation = BiasPolicyObservation;
 
-    const USES_SETTINGS: bool = false;
     const NAME: &'static str = "biaspolicy";
     const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::Run];
 

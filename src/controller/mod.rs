@@ -36,11 +36,13 @@ pub trait Controller: Send + Sync + 'static {
     /// Kinds whose changes may concern an object of this kind.
     const RELATED: &'static [RelatedKind];
 
-    /// Whether the administrator's settings are part of what it observes: then a change of them wakes all objects.
-    const USES_SETTINGS: bool;
-
     /// Whether a change of a related object of the same namespace may concern this object.
     fn concerns(object: &Self::Object, related: &Related) -> bool;
+
+    /// Whether a change of the administrator's settings may concern this object.
+    fn uses_settings(_: &Self::Object) -> bool {
+        false
+    }
 
     /// What metric providers are to be asked before the observation, if anything is due. They are strangers who may be
     /// slow: no turn is held while they are asked.

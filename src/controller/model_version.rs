@@ -28,7 +28,6 @@ impl Controller for ModelVersions {
     type Answers = ();
     type Observation = ModelVersionObservation;
 
-    const USES_SETTINGS: bool = false;
     const NAME: &'static str = "modelversion";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Run,

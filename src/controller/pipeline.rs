@@ -26,7 +26,6 @@ impl Controller for Pipelines {
     type Answers = Vec<MetricAnswer>;
     type Observation = PipelineObservation;
 
-    const USES_SETTINGS: bool = true;
     const NAME: &'static str = "pipeline";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::PipelineSpec,
@@ -56,6 +55,10 @@ impl Controller for Pipelines {
                 .is_some_and(|r| r.target_ref.name == related.name),
             _ => false,
         }
+    }
+
+    fn uses_settings(_: &FlywheelPipeline) -> bool {
+        true
     }
 
     fn ask<'a>(

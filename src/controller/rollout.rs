@@ -25,7 +25,6 @@ impl Controller for Rollouts {
     type Answers = Vec<Answer>;
     type Observation = RolloutObservation;
 
-    const USES_SETTINGS: bool = true;
     const NAME: &'static str = "rollout";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Deployment,
@@ -38,7 +37,7 @@ impl Controller for Rollouts {
 
     fn concerns(object: &Rollout, related: &Related) -> bool {
         let target = &object.spec.plan.target_ref.name;
-        let open = object.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+        let open = is_open(object);
         match related.kind {
             RelatedKind::Deployment => related.name == *target || related.name == format!("{target}-candidate"),
             // Without the label it was just made, or a person took it away: then it may be about any target.
@@ -58,6 +57,10 @@ impl Controller for Rollouts {
             RelatedKind::Approval => open && related.name == object.name_any(),
             _ => false,
         }
+    }
+
+    fn uses_settings(object: &Rollout) -> bool {
+        is_open(object)
     }
 
     fn ask<'a>(context: &'a Context, rollout: &'a Rollout, now: Timestamp) -> Option<BoxFuture<'a, Vec<Answer>>> {
@@ -108,6 +111,11 @@ impl Controller for Rollouts {
     fn decide(observation: &RolloutObservation) -> Decision<RolloutStatus> {
         rollout::decide(observation)
     }
+}
+
+/// What has ended is moved by neither settings nor neighbours.
+fn is_open(rollout: &Rollout) -> bool {
+    rollout.status.as_ref().is_none_or(|s| !s.phase.is_terminal())
 }
 
 async fn pipeline(client: &Client, namespace: &str, rollout: &Rollout) -> Result<Option<PipelineFacts>, Error> {

@@ -25,7 +25,6 @@ impl Controller for Runs {
     type Answers = ();
     type Observation = RunObservation;
 
-    const USES_SETTINGS: bool = true;
     const NAME: &'static str = "run";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Job,
@@ -56,6 +55,10 @@ impl Controller for Runs {
             RelatedKind::Approval => open && (related.name == name || related.name == version),
             _ => false,
         }
+    }
+
+    fn uses_settings(object: &FlywheelRun) -> bool {
+        object.status.as_ref().is_none_or(|s| s.outcome.is_none())
     }
 
     fn ask<'a>(_: &'a Context, _: &'a FlywheelRun, _: Timestamp) -> Option<BoxFuture<'a, ()>> {

@@ -28,7 +28,6 @@ impl Controller for Obedient {
     type Answers = ();
     type Observation = Rollout;
 
-    const USES_SETTINGS: bool = false;
     const NAME: &'static str = "obedient";
     const RELATED: &'static [RelatedKind] = &[];
 

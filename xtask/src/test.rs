@@ -26,7 +26,7 @@ const API_THREADS: u32 = 28;
 const FAULT_THREADS: u32 = 4;
 const LONG_FAULT_THREADS: u32 = 2;
 /// Tests on a node wait for pods most of the time.
-const NODE_THREADS: u32 = 8;
+const NODE_THREADS: u32 = 10;
 
 /// Run all tests.
 #[derive(Debug, clap::Args)]
