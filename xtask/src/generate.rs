@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use flywheel_api::stage_contract::{StageFile, StageResult};
+
+use crate::shell;
 
 pub mod chart;
 
@@ -96,7 +97,7 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
 
 /// The plugin's own page. It is asked for it as a program, so that xtask need not be linked with a Kubernetes client.
 fn plugin() -> Result<String> {
-    let output = Command::new("cargo")
+    let output = shell::cargo()
         .args(["run", "--quiet", "--bin", "kubectl-flywheel", "--", "__reference"])
         .output()
         .context("cannot start cargo")?;
