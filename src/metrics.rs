@@ -137,8 +137,10 @@ impl Metrics {
 }
 
 fn build_info() -> Result<IntGaugeVec, prometheus::Error> {
-    let opts = Opts::new("flywheel_build_info", "Version of the operator; always 1.");
-    let build = IntGaugeVec::new(opts, &["version"])?;
+    let build = IntGaugeVec::new(
+        Opts::new("flywheel_build_info", "Version of the operator; always 1."),
+        &["version"],
+    )?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(build)
 }
