@@ -72,6 +72,11 @@ pub fn of_model(model: &str) -> ListParams {
     ListParams::default().fields(&format!("spec.modelName={model}"))
 }
 
+/// Chooses the pipelines of a model.
+pub fn pipelines_of(model: &str) -> ListParams {
+    ListParams::default().fields(&format!("spec.model.name={model}"))
+}
+
 /// All versions of a model, whether they can be read or not.
 pub async fn versions(client: &Client, namespace: &str, model: &str) -> Result<Guarded<ModelVersion>, Error> {
     guarded(client, namespace, of_model(model)).await

@@ -18,6 +18,12 @@ use crate::metrics::Metrics;
 /// What was sent: method, path and query, body.
 pub type Sent = (Method, String, Value);
 
+/// The last part of the path: the name of the object that was asked for or written.
+pub fn name(sent: &Sent) -> &str {
+    let path = sent.1.split('?').next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default()
+}
+
 /// The requests that arrived.
 #[derive(Clone, Default)]
 pub struct Server(Arc<Mutex<Vec<Sent>>>);
@@ -51,12 +57,7 @@ impl Server {
     /// Names of the objects that were asked for or written, in their order.
     pub fn names(&self) -> Vec<String> {
         let all = self.0.lock().unwrap();
-        let name = |uri: &str| {
-            uri.rsplit('/')
-                .next()
-                .map(|last| last.split('?').next().unwrap_or(last).to_owned())
-        };
-        all.iter().filter_map(|(_, uri, _)| name(uri)).collect()
+        all.iter().map(|sent| name(sent).to_owned()).collect()
     }
 
     /// Everything that was written.

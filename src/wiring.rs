@@ -13,6 +13,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::Error;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
@@ -67,16 +68,8 @@ fn related<C: Controller, K: Kind + Send + Sync + 'static>(
     kind: RelatedKind,
     config: watcher::Config,
 ) -> Built<C> {
-    let store = controller.store();
     let all: Api<PartialObjectMeta<K>> = api(client, namespace);
-    controller.watches(all, config, move |object: PartialObjectMeta<K>| {
-        let related = Related {
-            kind,
-            name: object.name_any(),
-            labels: object.labels().clone(),
-        };
-        concerned::<C>(&store, &object.namespace().unwrap_or_default(), &related)
-    })
+    told::<C, _>(controller, kind, watcher(all, config).touched_objects())
 }
 
 fn approvals<C: Controller>(controller: Built<C>, client: &Client, namespace: Option<&str>) -> Built<C> {

@@ -6,7 +6,6 @@ use flywheel_engine::bias::PolicyView;
 use flywheel_engine::bias_policy::{self, BiasPolicyObservation, Judged};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::view::Policies;
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Error, ResourceExt};
@@ -29,10 +28,6 @@ impl Controller for BiasPolicies {
 
     fn concerns(_: &BiasPolicy, related: &Related) -> bool {
         matches!(related.kind, RelatedKind::PipelineSpec | RelatedKind::Run)
-    }
-
-    fn ask<'a>(_: &'a Context, _: &'a BiasPolicy, _: Timestamp) -> Option<BoxFuture<'a, ()>> {
-        None
     }
 
     async fn observe(

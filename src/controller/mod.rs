@@ -46,7 +46,9 @@ pub trait Controller: Send + Sync + 'static {
 
     /// What metric providers are to be asked before the observation, if anything is due. They are strangers who may be
     /// slow: no turn is held while they are asked.
-    fn ask<'a>(context: &'a Context, object: &'a Self::Object, now: Timestamp) -> Option<BoxFuture<'a, Self::Answers>>;
+    fn ask<'a>(_: &'a Context, _: &'a Self::Object, _: Timestamp) -> Option<BoxFuture<'a, Self::Answers>> {
+        None
+    }
 
     /// Gathers the observation; `object` was just read live, before the providers were asked.
     fn observe(

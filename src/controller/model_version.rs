@@ -9,7 +9,6 @@ use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::binding;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::{self, Delivery, ModelVersionObservation};
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
@@ -17,7 +16,7 @@ use kube::{Client, Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{get, guarded, list, terminating, versions};
+use crate::lookup::{get, guarded, list, pipelines_of, terminating, versions};
 
 /// Reconciles ModelVersions.
 pub struct ModelVersions;
@@ -61,10 +60,6 @@ impl Controller for ModelVersions {
         }
     }
 
-    fn ask<'a>(_: &'a Context, _: &'a ModelVersion, _: Timestamp) -> Option<BoxFuture<'a, ()>> {
-        None
-    }
-
     async fn observe(
         context: &Context,
         version: ModelVersion,
@@ -99,7 +94,7 @@ impl Controller for ModelVersions {
             r.spec.model_version_ref.name == name || baseline == Some(name.as_str())
         };
         let mine: Vec<&Rollout> = all.iter().filter(mine).collect();
-        let pipelines: Vec<FlywheelPipeline> = list(client, &namespace, of_model(&version)).await?;
+        let pipelines: Vec<FlywheelPipeline> = list(client, &namespace, pipelines_of(&version.spec.model_name)).await?;
         let plans = pipelines.iter().filter_map(|p| p.spec.rollout.as_ref());
         let plans: Vec<&RolloutPlan> = plans.chain(mine.iter().map(|r| &r.spec.plan)).collect();
         let targets = targets(client, &namespace, &plans).await?;
@@ -121,11 +116,6 @@ impl Controller for ModelVersions {
     fn decide(observation: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         model_version::decide(observation)
     }
-}
-
-/// Chooses the pipelines of a version's model.
-fn of_model(version: &ModelVersion) -> ListParams {
-    ListParams::default().fields(&format!("spec.model.name={}", version.spec.model_name))
 }
 
 /// The targets of these plans, by their names: each is read once.

@@ -15,7 +15,7 @@ use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Guarded, guarded, list, live, policies, versions};
+use crate::lookup::{Guarded, guarded, list, live, pipelines_of, policies, versions};
 
 /// Reconciles FlywheelPipelines.
 pub struct Pipelines;
@@ -80,8 +80,7 @@ impl Controller for Pipelines {
         let (namespace, name) = (pipeline.namespace().unwrap_or_default(), pipeline.name_any());
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
         let model = pipeline.spec.model.name.clone();
-        let same_model = ListParams::default().fields(&format!("spec.model.name={model}"));
-        let siblings: Vec<FlywheelPipeline> = list(client, &namespace, same_model).await?;
+        let siblings: Vec<FlywheelPipeline> = list(client, &namespace, pipelines_of(&model)).await?;
         // Before the runs: a snapshot that is made in between is not taken for one that no run refers to.
         let of_uid = ListParams::default().labels(&format!("{}={uid}", names::LABEL_PIPELINE_UID));
         let snapshots: Vec<ControllerRevision> = list(client, &namespace, of_uid).await?;

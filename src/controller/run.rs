@@ -4,7 +4,6 @@ use flywheel_api::flywheel_run::FlywheelRunStatus;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, VersionFact};
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
@@ -59,10 +58,6 @@ impl Controller for Runs {
 
     fn uses_settings(object: &FlywheelRun) -> bool {
         object.status.as_ref().is_none_or(|s| s.outcome.is_none())
-    }
-
-    fn ask<'a>(_: &'a Context, _: &'a FlywheelRun, _: Timestamp) -> Option<BoxFuture<'a, ()>> {
-        None
     }
 
     async fn observe(context: &Context, run: FlywheelRun, (): (), now: Timestamp) -> Result<RunObservation, Error> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::{Related, RelatedKind};
-use crate::testing::{Sent, Server, context, refusal};
+use crate::testing::{Sent, Server, context, name, refusal};
 
 fn rollout(name: &str) -> Value {
     json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "Rollout",
@@ -83,16 +83,8 @@ async fn look(driver: &Arc<Driver>, name: &str) -> Result<Action, ReconcileError
 fn driver(write: fn(&Sent) -> (u16, Value)) -> (Arc<Driver>, Server) {
     let server = Server::default();
     let client = server.client(move |sent| {
-        let name = sent
-            .1
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .split('?')
-            .next()
-            .unwrap_or_default();
         if sent.0 == Method::GET {
-            (200, rollout(name))
+            (200, rollout(name(sent)))
         } else {
             write(sent)
         }

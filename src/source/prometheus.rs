@@ -63,7 +63,8 @@ impl Prometheus {
     /// The one number that a query gives; nothing if it gives none or NaN.
     ///
     /// # Errors
-    /// A sentence: the provider did not answer in ten seconds, refused the query, or gave more than one number.
+    /// A sentence: the provider did not answer in ten seconds, left too many others unanswered for twenty, refused the
+    /// query, or gave more than one number.
     pub async fn query(&self, url: &str, query: &str) -> Result<Option<f64>, String> {
         let slots = self.slots(url);
         let _slot = tokio::time::timeout(TURN, slots.acquire()).await.map_err(|_| {
