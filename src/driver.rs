@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use flywheel_engine::capture::nameless;
 use flywheel_engine::decision::Decision;
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -244,10 +245,7 @@ async fn decided<C: Controller>(
 ) -> Result<Action, kube::Error> {
     let observation = C::observe(context, object.clone(), answers, now).await?;
     if tracing::enabled!(tracing::Level::TRACE) {
-        tracing::trace!(
-            observation = serde_json::to_string(&observation).unwrap_or_default(),
-            "observed"
-        );
+        tracing::trace!(observation = %nameless(&observation), "observed");
     }
     match C::decide(&observation) {
         Decision::Record(change) => {

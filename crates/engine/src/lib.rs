@@ -12,6 +12,7 @@ pub mod approval;
 pub mod bias;
 pub mod bias_policy;
 pub mod binding;
+pub mod capture;
 pub mod decision;
 pub mod evidence;
 pub mod gate;

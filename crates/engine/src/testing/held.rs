@@ -209,7 +209,8 @@ impl World {
     }
 }
 
-fn shown<S: Serialize>(decision: Decision<S>) -> Value {
+/// A decision as JSON.
+pub fn shown<S: Serialize>(decision: Decision<S>) -> Value {
     match decision {
         Decision::Record(record) => json!({ "record": record.status, "events": record.events }),
         Decision::Do(effect) => match effect.action {
@@ -221,7 +222,7 @@ fn shown<S: Serialize>(decision: Decision<S>) -> Value {
     }
 }
 
-fn split(child: Child) -> (Kind, Value) {
+pub(super) fn split(child: Child) -> (Kind, Value) {
     match child {
         Child::Job(o) => (Kind::Job, json!(o)),
         Child::ControllerRevision(o) => (Kind::ControllerRevision, json!(o)),

@@ -31,7 +31,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-pub use held::{Content, Held};
+pub use held::{Content, Held, shown};
 pub use kind::DECIDED;
 pub use nature::{Ending, Report};
 pub use world::{Key, Kind, World, Write};

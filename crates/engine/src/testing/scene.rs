@@ -8,11 +8,35 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::stored::Stored;
+use super::held::{Content, Held};
+use super::stored::{self, Stored};
 use super::world::{Key, World};
+use crate::decision::Action;
 
 /// Resource version of every object of a world without history.
 const TIMELESS: &str = "1";
+
+impl Held {
+    /// A number for what is written, and for what the actor was when it decided.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.actor.hash(&mut hasher);
+        stored::hash(&self.before, &mut hasher);
+        match &self.content {
+            Content::Status(status, _) => stored::hash(status, &mut hasher),
+            Content::Effect(action) => match &**action {
+                Action::Create(child) => stored::hash(&super::held::split((**child).clone()).1, &mut hasher),
+                Action::Patch(patch) => {
+                    (&patch.object.name, &patch.object.uid).hash(&mut hasher);
+                    stored::hash(&patch.body, &mut hasher);
+                }
+                Action::Delete(key) => ("delete", &key.name, &key.uid).hash(&mut hasher),
+            },
+        }
+        hasher.finish()
+    }
+}
 
 impl World {
     /// Takes the history out; UIDs that were given since `before` stay unique.
@@ -60,6 +84,17 @@ impl World {
             None => drop(mixed.objects.remove(key)),
         }
         mixed
+    }
+
+    /// What changed since the history was forgotten, if `before` is what it was then.
+    #[must_use]
+    pub fn changed(&self, before: &Self) -> Vec<Key> {
+        let fresh = self
+            .objects
+            .iter()
+            .filter(|(_, o)| o.value["metadata"]["resourceVersion"] != TIMELESS);
+        let gone = before.objects.keys().filter(|key| !self.objects.contains_key(*key));
+        fresh.map(|(key, _)| key).chain(gone).cloned().collect()
     }
 
     /// Names of all objects, in their order.

@@ -53,7 +53,8 @@ const SAID: [&str; 5] = [
     "resourceVersion",
 ];
 
-fn hash(value: &Value, hasher: &mut DefaultHasher) {
+/// Hashes what matters of a value.
+pub(super) fn hash(value: &Value, hasher: &mut DefaultHasher) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields.iter().filter(|(name, _)| !SAID.contains(&name.as_str())) {

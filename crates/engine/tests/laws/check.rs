@@ -14,6 +14,18 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// Laws of single writes, and the invariant that each is about.
+pub const OF_WRITES: [(&str, fn(&Write)); 8] = [
+    ("I4", intent_before_effect),
+    ("I13", numbers_never_decrease),
+    ("I7", weights_stay_in_bounds),
+    ("I13", end_is_the_end),
+    ("I2", gates_before_delivery),
+    ("I3", steps_need_their_approval),
+    ("I13", lineage_only_grows),
+    ("I13", references_keep_a_head),
+];
+
 /// What was seen of a history so far.
 #[derive(Default)]
 pub struct Laws {
@@ -25,14 +37,7 @@ impl Laws {
     /// Checks the writes since the last look; `braked` tells whether the brake was pulled all the time.
     pub fn check(&mut self, world: &World, braked: bool) {
         for write in &world.writes[self.seen..] {
-            intent_before_effect(write);
-            numbers_never_decrease(write);
-            weights_stay_in_bounds(write);
-            end_is_the_end(write);
-            gates_before_delivery(write);
-            steps_need_their_approval(write);
-            lineage_only_grows(write);
-            references_keep_a_head(write);
+            OF_WRITES.iter().for_each(|(_, law)| law(write));
             if braked {
                 brake_stops_forward_decisions(write);
             }

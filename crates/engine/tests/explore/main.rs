@@ -1,0 +1,30 @@
+//! Every order of things, as far as a small scene goes: stateright drives the production decisions through all states
+//! that two operators, their crashes, slow reads and late writes, people, an adversary and time can reach.
+//!
+//! A plain test run visits a bounded part of each scene; with the variable `FLYWHEEL_TEST_LONG` all of it, or what the
+//! time allows. Each scene prints how much that was. What the model leaves out is written in [`model`].
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that meets what it does not expect should stop"
+)]
+
+#[allow(
+    dead_code,
+    reason = "the laws of single writes are taken from there, the others are for histories"
+)]
+#[path = "../laws/check.rs"]
+mod check;
+mod escape;
+mod honest;
+mod model;
+mod moves;
+mod report;
+mod rules;
+mod scenes;
+mod space;
+mod told;
