@@ -144,7 +144,7 @@ pub fn all(long: bool) -> Vec<Scene> {
             scene.left[SLOW] = 2;
             scene.escapes = scene.escapes.min(1);
             scene.states = 2_000_000;
-            scene.time = Duration::from_secs(150);
+            scene.time = Duration::from_secs(140);
         }
     }
     scenes
@@ -250,7 +250,7 @@ fn shrink() -> Scene {
         late: None,
         left: budget(&[(CRASH, 1), (SLOW, 1), (TIME, 2), (PEOPLE, 1), (ADVERSARY, 1)]),
         escapes: 16,
-        sometimes: &["promoted", "rolled back", "approved", "rejected"],
+        sometimes: &["promoted", "rolled back", "approved"],
         states: 40_000,
         time: Duration::from_secs(60),
     }
