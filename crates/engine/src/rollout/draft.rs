@@ -16,6 +16,9 @@ use crate::decision::{Action, Decision, Effect, Note, Wait};
 use crate::level;
 use crate::standing::{self, Kind, Standing};
 
+/// The decision that records the baseline and takes the target.
+pub(super) const BEGIN: &str = "Begin";
+
 /// A change of mind, with its reason for machines and its sentence for people.
 #[derive(Clone, Debug)]
 pub(super) struct Why {

@@ -5,7 +5,7 @@ use flywheel_api::rollout::{RolloutPhase, Side};
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 
-use super::draft::{Draft, Why};
+use super::draft::{BEGIN, Draft, Why};
 use super::evidence::adoption_digest;
 use super::observation::{Peer, created};
 use crate::binding::{self, BindingError};
@@ -131,6 +131,11 @@ impl<'a> Draft<'a> {
 
     /// The value that the last Rollout of this target left on it.
     pub(super) fn left_behind(&self) -> Option<Option<&'a str>> {
+        self.last_to_leave().map(|(_, value)| value)
+    }
+
+    /// The last Rollout of this target, and the value that it left on it.
+    fn last_to_leave(&self) -> Option<(&'a Peer, Option<&'a str>)> {
         let uid = self.o.target.as_ref().and_then(|t| t.metadata.uid.as_ref());
         let left = |p: &'a Peer| {
             let side = match p.phase {
@@ -140,10 +145,22 @@ impl<'a> Draft<'a> {
             };
             let at = p.settled_at.filter(|_| p.target_uid.as_ref() == uid)?;
             side.as_ref()
-                .map(|s| ((at, p.created, p.name.as_str()), s.value.as_deref()))
+                .map(|s| ((at, p.created, p.name.as_str()), (p, s.value.as_deref())))
         };
         let peers = self.o.others.iter().filter_map(left);
-        peers.max_by_key(|(key, _)| *key).map(|(_, value)| value)
+        peers.max_by_key(|(key, _)| *key).map(|(_, left)| left)
+    }
+
+    /// Another Rollout that went back since this one recorded its baseline: the target carries what that one restored,
+    /// not what somebody else wrote.
+    pub(super) fn went_back_meanwhile(&self) -> Option<&'a Peer> {
+        let Carried::Foreign(live) = self.carried(self.target()?) else {
+            return None;
+        };
+        let (peer, value) = self.last_to_leave()?;
+        let began = self.status.decisions.iter().rfind(|d| d.decision == BEGIN)?.at.0;
+        let since = peer.settled_at.is_some_and(|at| at >= began);
+        (since && peer.phase == RolloutPhase::RolledBack && value == live.as_deref()).then_some(peer)
     }
 
     /// Another Rollout that goes first.

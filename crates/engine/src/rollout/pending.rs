@@ -7,7 +7,7 @@ use flywheel_api::{ModelVersion, RolloutStatus};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::draft::{Draft, Why, later};
+use super::draft::{BEGIN, Draft, Why, later};
 use super::facts::{Twin, is_paused, replicas};
 use super::{candidate, done, lost, promote};
 use crate::binding;
@@ -290,7 +290,7 @@ fn begin(mut draft: Draft<'_>, target: &Deployment, wanted: String, live: Option
         }
     };
     let why = Why::new("Begun", message);
-    draft.remember("Begin", &why, None, false);
+    draft.remember(BEGIN, &why, None, false);
     let standing = Standing::new(Kind::Working, draft.status.phase.name(), why.message);
     draft.rest(standing)
 }

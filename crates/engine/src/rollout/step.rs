@@ -110,7 +110,9 @@ pub(super) fn rival(draft: &Draft<'_>) -> Option<String> {
     let first = others
         .filter(|p| p.phase.holds_target() && draft.is_older(p))
         .min_by_key(|p| p.created);
-    first.map(|p| p.name.clone())
+    // That the target carried the version once says that something was done.
+    let meanwhile = || draft.went_back_meanwhile().filter(|_| !back::took_over(draft));
+    first.or_else(meanwhile).map(|p| p.name.clone())
 }
 
 /// What keeps the Rollout from going forward, though never from going back.

@@ -168,7 +168,10 @@ fn two_rollouts_at_work_on_one_target_are_found() {
     let mut world = under_way(&one_step(50));
     world.add(Kind::Rollout, &testing::rollout("third", 3, &one_step(50)));
     world.settle();
-    world.edit(Kind::Rollout, "third", |o| o["status"]["phase"] = json!("Holding"));
+    world.edit(Kind::Rollout, "third", |o| {
+        o["status"]["phase"] = json!("Holding");
+        o["status"]["candidateDeployment"] = json!({ "name": "eta-candidate", "uid": "another" });
+    });
     assert!(found(world, None).contains("I17 broken"));
 }
 
@@ -179,7 +182,7 @@ fn a_decision_at_a_level_that_was_not_in_force_is_found() {
     let decision = json!({ "at": "2026-01-05T00:00:00Z", "decision": "Deliver", "reason": "X", "message": "X",
         "level": "FullyAutomated" });
     let bug = status(&world, (Kind::Run, "eta-request"), |s| {
-        s["decisions"].as_array_mut().unwrap().push(decision)
+        s["decisions"].as_array_mut().unwrap().push(decision);
     });
     assert!(found(world, Some(bug)).contains("I18 broken"));
 }

@@ -80,6 +80,9 @@ pub const KINDS: [&str; 8] = [
     "world",
 ];
 
+/// What a property asks of a state.
+type Asks = fn(&Loop, &State) -> bool;
+
 /// One scene and what is known of it.
 pub struct Loop {
     pub scene: Scene,
@@ -317,14 +320,14 @@ impl Model for Loop {
         fn keeps<const I: usize>(_: &Loop, state: &State) -> bool {
             state.broken.as_ref().is_none_or(|b| b.invariant != INVARIANTS[I].0)
         }
-        let always: [fn(&Loop, &State) -> bool; INVARIANTS.len()] = [
+        let always: [Asks; INVARIANTS.len()] = [
             keeps::<0>, keeps::<1>, keeps::<2>, keeps::<3>, keeps::<4>, keeps::<5>, keeps::<6>, keeps::<7>,
         ];
         let always = INVARIANTS
             .iter()
             .zip(always)
             .map(|((name, _), p)| Property::always(name, p));
-        let sometimes: [(&'static str, fn(&Loop, &State) -> bool); 4] = [
+        let sometimes: [(&'static str, Asks); 4] = [
             ("promoted", |m, s| m.space.world(s.world).ends.promoted),
             ("rolled back", |m, s| m.space.world(s.world).ends.rolled_back),
             ("approved", |m, s| m.space.world(s.world).ends.approved),

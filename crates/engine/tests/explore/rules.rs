@@ -315,8 +315,11 @@ fn serving(world: &World, name: &str) -> i64 {
 /// What a world breaks by itself.
 pub fn of_world(world: &World) -> Option<Violation> {
     let works = |r: &&Rollout| {
-        let phase = r.status.as_ref().map(|s| s.phase).unwrap_or_default();
-        phase.holds_target() && phase != RolloutPhase::Preparing
+        let status = r.status.clone().unwrap_or_default();
+        // One that has recorded its beginning and done nothing yet may have to step back.
+        let made = status.candidate_deployment.is_some_and(|c| c.uid.is_some());
+        let took_over = status.weights.is_some_and(|w| w.actual == 100);
+        status.phase.holds_target() && (made || took_over)
     };
     let all: Vec<Rollout> = world.all(Kind::Rollout);
     let at_work: Vec<_> = all

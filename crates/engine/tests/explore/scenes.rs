@@ -180,20 +180,7 @@ fn delivery() -> Scene {
             ],
         ],
         actors: &[Kind::Rollout],
-        moves: vec![
-            (None, Move::Pods("eta")),
-            (None, Move::Pods("eta-candidate")),
-            (Some(TIME), Move::Minute),
-            (Some(PROVIDER), Move::Answer(Some(0.001))),
-            (Some(PROVIDER), Move::Answer(Some(0.5))),
-            (Some(PROVIDER), Move::Answer(None)),
-            (Some(PEOPLE), Move::GoBack("second")),
-            (Some(ADVERSARY), Move::Bind),
-            (Some(ADVERSARY), Move::Delete(Kind::Deployment, "eta-candidate")),
-            (Some(ADVERSARY), Move::Unlabel(Kind::Deployment, "eta-candidate")),
-            (Some(ADVERSARY), Move::Delete(Kind::Rollout, "second")),
-            (Some(ADVERSARY), Move::Delete(Kind::ModelVersion, "eta-2")),
-        ],
+        moves: happens_to_delivery(),
         late: None,
         left: budget(&[
             (CRASH, 1),
@@ -208,6 +195,23 @@ fn delivery() -> Scene {
         states: 40_000,
         time: Duration::from_secs(60),
     }
+}
+
+fn happens_to_delivery() -> Vec<(Option<usize>, Move)> {
+    vec![
+        (None, Move::Pods("eta")),
+        (None, Move::Pods("eta-candidate")),
+        (Some(TIME), Move::Minute),
+        (Some(PROVIDER), Move::Answer(Some(0.001))),
+        (Some(PROVIDER), Move::Answer(Some(0.5))),
+        (Some(PROVIDER), Move::Answer(None)),
+        (Some(PEOPLE), Move::GoBack("second")),
+        (Some(ADVERSARY), Move::Bind),
+        (Some(ADVERSARY), Move::Delete(Kind::Deployment, "eta-candidate")),
+        (Some(ADVERSARY), Move::Unlabel(Kind::Deployment, "eta-candidate")),
+        (Some(ADVERSARY), Move::Delete(Kind::Rollout, "second")),
+        (Some(ADVERSARY), Move::Delete(Kind::ModelVersion, "eta-2")),
+    ]
 }
 
 /// A delivery that takes pods from the baseline and waits for a person.

@@ -14,8 +14,11 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Laws of single writes, and the invariant that each is about.
-pub const OF_WRITES: [(&str, fn(&Write)); 8] = [
+/// An invariant, and a law that is about it.
+pub type Law = (&'static str, fn(&Write));
+
+/// Laws of single writes.
+pub const OF_WRITES: [Law; 8] = [
     ("I4", intent_before_effect),
     ("I13", numbers_never_decrease),
     ("I7", weights_stay_in_bounds),

@@ -126,3 +126,36 @@ fn a_delivery_whose_creation_arrives_after_its_run_was_cancelled_goes_back() {
     assert_eq!(rollout.status.unwrap_or_default().phase, RolloutPhase::Aborted);
     assert_eq!(world.binding("eta"), Some(testing::uri(1)));
 }
+
+/// Two Rollouts without steps; the beginning of the later one hangs while the earlier one, promoted, goes back.
+#[test]
+fn a_rollout_that_begins_while_its_predecessor_goes_back_is_not_drifted() {
+    let mut plan = testing::plan();
+    plan["strategy"]["steps"] = json!([]);
+    let mut world = delivery(&plan);
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.add(Kind::Rollout, &testing::rollout("third", 3, &plan));
+    while phase(&world, "second") != RolloutPhase::Promoted {
+        assert!(world.look(Kind::Rollout, "second") || world.look(Kind::Rollout, "third"));
+        world.run_deployments();
+    }
+    let mut begins = world.hold(Kind::Rollout, "third").expect("its turn has come");
+    while !matches!(&begins.content, Content::Status(s, _) if s["phase"] == "Promoting") {
+        assert!(world.arrive(&begins));
+        begins = world.hold(Kind::Rollout, "third").expect("its turn has come");
+    }
+    go_back(&mut world);
+    assert!(world.look(Kind::Rollout, "second"));
+    assert!(world.arrive(&begins), "nobody wrote on it");
+    while phase(&world, "second") != RolloutPhase::RolledBack {
+        world.look(Kind::Rollout, "second");
+        world.run_deployments();
+    }
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+    world.live(3);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Promoted);
+    assert_eq!(
+        crate::shop::rollout(&world, "third").baseline.unwrap().value,
+        Some(testing::uri(1))
+    );
+}
