@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use flywheel_api::approval::ApprovalDecision;
 use flywheel_api::flywheel_run::RunOutcome;
-use flywheel_api::reference::{ApprovalRecord, Verdict};
+use flywheel_api::reference::{ApprovalRecord, Verdict, WaitingFor};
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::decision::{Action, Child};
@@ -147,35 +147,21 @@ fn rollout_status(seen: &World, held: &Held, after: &Value) -> Found {
             })?;
         }
     }
-    let waited = before
-        .waiting_for
-        .as_ref()
-        .or(after.waiting_for.as_ref())
-        .map(|w| &w.evidence_digest);
-    used(
-        seen,
-        &before.approvals,
-        &after.approvals,
-        "",
-        waited.map(|d| d.0.as_str()),
-    )
+    let waited = asked([&before.waiting_for, &after.waiting_for], &before.approvals);
+    used(seen, &before.approvals, &after.approvals, "", &waited)
 }
 
 fn run_status(seen: &World, held: &Held, after: &Value) -> Found {
     let run: FlywheelRun = read(&held.before);
     let before = run.status.clone().unwrap_or_default();
     let after: flywheel_api::flywheel_run::FlywheelRunStatus = read(after);
-    let waited = before
-        .waiting_for
-        .as_ref()
-        .or(after.waiting_for.as_ref())
-        .map(|w| &w.evidence_digest);
+    let waited = asked([&before.waiting_for, &after.waiting_for], &before.approvals);
     used(
         seen,
         &before.approvals,
         &after.approvals,
         &run.spec.requested_by,
-        waited.map(|d| d.0.as_str()),
+        &waited,
     )?;
     let tried = before.stages.iter().any(|s| s.attempt > 0);
     let kept = before.snapshot.is_none() || before.snapshot == after.snapshot;
@@ -196,14 +182,16 @@ fn run_status(seen: &World, held: &Held, after: &Value) -> Found {
     Ok(())
 }
 
+/// The evidence that a person was asked about: what waits, and what was decided before.
+fn asked<'a>(waiting: [&'a Option<WaitingFor>; 2], used: &'a [ApprovalRecord]) -> Vec<&'a str> {
+    let waiting = waiting.into_iter().flatten().map(|w| w.evidence_digest.0.as_str());
+    waiting
+        .chain(used.iter().map(|r| r.evidence_digest.0.as_str()))
+        .collect()
+}
+
 /// Approvals that this status uses for the first time were there, name this evidence and come from somebody else.
-fn used(
-    seen: &World,
-    before: &[ApprovalRecord],
-    after: &[ApprovalRecord],
-    requester: &str,
-    digest: Option<&str>,
-) -> Found {
+fn used(seen: &World, before: &[ApprovalRecord], after: &[ApprovalRecord], requester: &str, asked: &[&str]) -> Found {
     for record in after.iter().filter(|r| !before.iter().any(|b| b.uid == r.uid)) {
         let found: Option<Approval> = seen.find(Kind::Approval, &record.name);
         let Some(approval) = found else {
@@ -219,8 +207,8 @@ fn used(
         demand(requester.is_empty() || spec.approver != requester, "I3", || {
             format!("{} asked for the run, and approves it", spec.approver)
         })?;
-        demand(digest == Some(spec.evidence_digest.0.as_str()), "I3", || {
-            format!("Approval {} counts for other evidence than {digest:?}", record.name)
+        demand(asked.contains(&spec.evidence_digest.0.as_str()), "I3", || {
+            format!("Approval {} counts for other evidence than {asked:?}", record.name)
         })?;
     }
     Ok(())

@@ -193,7 +193,7 @@ fn delivery() -> Scene {
         escapes: 16,
         sometimes: &["promoted", "rolled back"],
         states: 40_000,
-        time: Duration::from_secs(60),
+        time: Duration::from_secs(300),
     }
 }
 
@@ -256,7 +256,7 @@ fn shrink() -> Scene {
         escapes: 16,
         sometimes: &["promoted", "rolled back", "approved"],
         states: 40_000,
-        time: Duration::from_secs(60),
+        time: Duration::from_secs(300),
     }
 }
 
@@ -288,7 +288,7 @@ fn rivals() -> Scene {
         escapes: 16,
         sometimes: &["promoted"],
         states: 40_000,
-        time: Duration::from_secs(60),
+        time: Duration::from_secs(300),
     }
 }
 
@@ -344,7 +344,7 @@ fn approval() -> Scene {
         escapes: 0,
         sometimes: &["approved", "rejected"],
         states: 40_000,
-        time: Duration::from_secs(60),
+        time: Duration::from_secs(300),
     }
 }
 
@@ -378,6 +378,6 @@ fn turn() -> Scene {
         escapes: 16,
         sometimes: &["promoted", "approved", "rejected"],
         states: 40_000,
-        time: Duration::from_secs(60),
+        time: Duration::from_secs(300),
     }
 }
