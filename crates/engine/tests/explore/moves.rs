@@ -94,7 +94,7 @@ impl Move {
             Self::Level(level) => world.set(Kind::Pipeline, "eta", "automationLevel", level),
             Self::Deliver(name, number) => {
                 if world.find::<Rollout>(Kind::Rollout, name).is_none() {
-                    world.add(Kind::Rollout, &testing::rollout(name, *number, &crate::scenes::bare()));
+                    world.add(Kind::Rollout, &testing::rollout(name, *number, &crate::scenes::brief()));
                 }
             }
         }

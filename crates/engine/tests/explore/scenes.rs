@@ -98,10 +98,10 @@ fn pass(world: &mut World, met: &mut Vec<World>) {
     }
 }
 
-/// A plan without steps.
-pub fn bare() -> Value {
+/// A plan with one step that lasts no time.
+pub fn brief() -> Value {
     let mut plan = testing::plan();
-    plan["strategy"]["steps"] = json!([]);
+    plan["strategy"]["steps"] = json!([{ "name": "only", "weight": 50 }]);
     plan
 }
 
@@ -263,7 +263,7 @@ fn shrink() -> Scene {
 /// Two Rollouts to one target.
 fn rivals() -> Scene {
     let mut world = served();
-    world.add(Kind::Rollout, &testing::rollout("second", 2, &bare()));
+    world.add(Kind::Rollout, &testing::rollout("second", 2, &brief()));
     Scene {
         name: "two Rollouts to one target",
         world: quiet(world),
