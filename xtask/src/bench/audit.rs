@@ -55,7 +55,8 @@ pub struct Place {
 #[serde(default)]
 pub struct Object {
     metadata: Metadata,
-    status: Standing,
+    /// An object only for what is a kind; the answer to a deletion has a word here.
+    status: Value,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -69,13 +70,6 @@ struct Owner {
     name: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Standing {
-    phase: Value,
-    step: Value,
-}
-
 impl Object {
     /// The name of its first owner.
     pub fn owner(&self) -> Option<&str> {
@@ -84,12 +78,12 @@ impl Object {
 
     /// Its phase.
     pub fn phase(&self) -> &str {
-        self.status.phase.as_str().unwrap_or_default()
+        self.status.get("phase").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The step at which it is.
     pub fn step(&self) -> Option<&str> {
-        self.status.step.get("name")?.as_str()
+        self.status.pointer("/step/name")?.as_str()
     }
 }
 
@@ -205,6 +199,16 @@ mod tests {
         assert_eq!(made.object.owner(), Some("one"));
         assert_eq!((made.object.phase(), made.object.step()), ("Holding", Some("half")));
         assert_eq!(made.answered.duration_since(made.received).as_millis(), 250);
+        Ok(())
+    }
+
+    #[test]
+    fn the_answer_to_a_deletion_is_no_object() -> anyhow::Result<()> {
+        let text = line("delete", "ResponseComplete", 200, "jobs");
+        let from = text.find(r#""status":{"phase""#).expect("a status");
+        let text = format!(r#"{}"status":"Success"}}}}"#, &text[..from]);
+        let made = write(text.as_bytes())?.expect("a write");
+        assert_eq!((made.object.phase(), made.object.step()), ("", None));
         Ok(())
     }
 

@@ -72,8 +72,13 @@ pub fn run(bed: &Bed, args: &Args) -> Result<Report> {
     report.value(what("reconciles per run"), per(reconciles, count));
     let made = audit::count(&writes, audit::OPERATOR);
     let met = rate(made, count) <= WRITES;
-    report.aim("writes per run", per(made, count), &format!("at most {WRITES}"), met);
-    report.value("processor time per run", time(cpu / runs));
+    report.aim(
+        what("writes per run"),
+        per(made, count),
+        &format!("at most {WRITES}"),
+        met,
+    );
+    report.value(what("processor time per run"), time(cpu / runs));
     report.value(what("peak of memory"), mib(operator.process.memory()?.peak));
     Ok(report)
 }

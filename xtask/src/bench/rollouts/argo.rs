@@ -93,7 +93,7 @@ impl Side for Argo {
         let kind = rollouts();
         bed.make_of(&kind, (0..count).map(rollout))?;
         let all = usize::try_from(count)?;
-        bed.all(&kind, Self::NAMESPACE, all, |rollout| serves(rollout, "1"))?;
+        bed.all(&kind, Self::NAMESPACE, all, serves)?;
         // A ReplicaSet and a status.
         Ok(all.saturating_mul(2))
     }
@@ -115,7 +115,7 @@ impl Side for Argo {
 
     fn promoted(&self, bed: &Bed, count: u32) -> Result<()> {
         let all = usize::try_from(count)?;
-        bed.all(&rollouts(), Self::NAMESPACE, all, |rollout| serves(rollout, "2"))
+        bed.all(&rollouts(), Self::NAMESPACE, all, serves)
     }
 }
 
@@ -133,13 +133,14 @@ fn rollout(index: u32) -> Value {
         "metadata": { "name": workload(index), "namespace": Argo::NAMESPACE } })
 }
 
-/// Whether it says that this generation of its spec serves everything.
-fn serves(rollout: &DynamicObject, generation: &str) -> bool {
+/// Whether it says that what its spec asks for now serves everything. It writes to the spec itself, so that the number
+/// of the generation says nothing else.
+fn serves(rollout: &DynamicObject) -> bool {
     let status = |name: &str| rollout.data.pointer(&format!("/status/{name}")).and_then(Value::as_str);
-    let stable = status("stableRS");
+    let (stable, generation) = (status("stableRS"), rollout.metadata.generation);
     status("phase") == Some("Healthy")
-        && status("observedGeneration") == Some(generation)
-        && stable.is_some()
+        && status("observedGeneration").and_then(|seen| seen.parse().ok()) == generation
+        && stable.is_some_and(|stable| !stable.is_empty())
         && stable == status("currentPodHash")
 }
 
@@ -150,16 +151,16 @@ mod tests {
     use super::serves;
 
     #[test]
-    fn only_a_healthy_rollout_of_that_generation_serves() -> anyhow::Result<()> {
-        let rollout = |phase: &str, stable: &str| {
+    fn only_a_healthy_rollout_that_has_seen_its_spec_serves() -> anyhow::Result<()> {
+        let rollout = |generation: u32, phase: &str, stable: &str| {
             let status =
                 json!({ "phase": phase, "observedGeneration": "2", "stableRS": stable, "currentPodHash": "new" });
-            serde_json::from_value(json!({ "metadata": { "name": "web" }, "status": status }))
+            serde_json::from_value(json!({ "metadata": { "name": "web", "generation": generation }, "status": status }))
         };
-        assert!(serves(&rollout("Healthy", "new")?, "2"));
-        assert!(!serves(&rollout("Healthy", "old")?, "2"));
-        assert!(!serves(&rollout("Progressing", "new")?, "2"));
-        assert!(!serves(&rollout("Healthy", "new")?, "3"));
+        assert!(serves(&rollout(2, "Healthy", "new")?));
+        assert!(!serves(&rollout(2, "Healthy", "old")?));
+        assert!(!serves(&rollout(2, "Progressing", "new")?));
+        assert!(!serves(&rollout(3, "Healthy", "new")?));
         Ok(())
     }
 }
