@@ -5,8 +5,11 @@
 mod audit;
 mod bed;
 mod idle;
+mod kubelet;
 mod process;
 mod report;
+mod rollouts;
+mod runs;
 mod size;
 
 use std::path::PathBuf;
@@ -16,8 +19,10 @@ use anyhow::Result;
 use self::bed::Bed;
 use crate::image::{self, Ours};
 
-/// What the chart is installed with for a measurement.
-const SETTINGS: [&str; 2] = ["config.artifacts.uri=s3://models/", "config.maxRunsPerNamespace=1000"];
+/// What the chart is installed with for a measurement: what every pipeline needs, and nothing else.
+const SETTINGS: [&str; 1] = ["config.artifacts.uri=s3://models/"];
+/// Where many runs begin at once, they are not to wait for each other.
+const SETTINGS_OF_RUNS: [&str; 2] = ["config.artifacts.uri=s3://models/", "config.maxRunsPerNamespace=1000"];
 
 /// Measure memory, writes and times, and print them as tables.
 #[derive(Debug, clap::Args)]
@@ -40,6 +45,10 @@ pub struct Args {
 enum What {
     /// Memory, writes and start with many objects with which nothing happens.
     Idle(idle::Args),
+    /// Times, reconciles and writes of many runs that begin at once.
+    Runs(runs::Args),
+    /// Many rollouts at once, side by side with Argo Rollouts.
+    Rollouts(rollouts::Args),
     /// Size of the program and of its image, and how long a cold build takes.
     Size(size::Args),
 }
@@ -56,19 +65,29 @@ pub fn run(args: Args) -> Result<()> {
         keep,
     } = args;
     let program = operator.map_or_else(|| image::program(Ours::Operator), Ok)?;
-    let everything = || vec![What::Size(size::Args::default()), What::Idle(idle::Args::default())];
     let all = what.map_or_else(everything, |what| vec![what]);
-    let bed = || Bed::prepare(&program, &name, keep, &SETTINGS);
+    let bed = |settings: &[&str]| Bed::prepare(&program, &name, keep, settings);
     println!("{}", machine());
     for what in all {
         let report = match what {
-            What::Idle(args) => idle::run(&bed()?, &args)?,
+            What::Idle(args) => idle::run(&bed(&SETTINGS)?, &args)?,
+            What::Runs(args) => runs::run(&bed(&SETTINGS_OF_RUNS)?, &args)?,
+            What::Rollouts(args) => rollouts::run(&bed(&SETTINGS)?, &args)?,
             What::Size(args) => size::run(&program, &args)?,
         };
         println!("\n{}", report.render());
     }
     println!("{}", machine());
     Ok(())
+}
+
+fn everything() -> Vec<What> {
+    vec![
+        What::Size(size::Args::default()),
+        What::Runs(runs::Args::default()),
+        What::Rollouts(rollouts::Args::default()),
+        What::Idle(idle::Args::default()),
+    ]
 }
 
 /// What the numbers were measured on, and how busy it was.

@@ -4,6 +4,7 @@
 //! has a node and lives in namespaces of its own; `api` is an API server with its controllers on
 //! loopback ports. Taking a cluster down needs nothing but its name, also after a crash.
 
+mod beside;
 mod bring_up;
 mod cgroups;
 mod control_plane;

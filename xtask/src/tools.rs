@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{cache, shell};
@@ -34,10 +35,14 @@ pub enum Tool {
     Helm,
     /// The name server of the cluster.
     Coredns,
+    /// Argo Rollouts, against which rollouts are measured.
+    ArgoRollouts,
+    /// The nodes and pods that only a measurement has.
+    Kwok,
 }
 
 impl Tool {
-    /// Every tool, in the order in which they are built.
+    /// Every tool that a cluster or a test needs, in the order in which they are built.
     pub const ALL: [Self; 9] = [
         Self::Etcd,
         Self::KubeApiserver,
@@ -49,6 +54,9 @@ impl Tool {
         Self::Helm,
         Self::Coredns,
     ];
+
+    /// The tools that only `cargo xtask bench` needs, and builds.
+    pub const OF_BENCH: [Self; 2] = [Self::ArgoRollouts, Self::Kwok];
 
     /// The file name of the program.
     pub fn name(self) -> &'static str {
@@ -62,6 +70,8 @@ impl Tool {
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
             Self::Coredns => "coredns",
+            Self::ArgoRollouts => "argo-rollouts",
+            Self::Kwok => "kwok",
         }
     }
 
@@ -70,6 +80,8 @@ impl Tool {
             Self::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
             Self::Helm => "helm.sh/helm/v4/cmd/helm".to_owned(),
             Self::Coredns => "github.com/coredns/coredns".to_owned(),
+            Self::ArgoRollouts => "github.com/argoproj/argo-rollouts/cmd/rollouts-controller".to_owned(),
+            Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok".to_owned(),
             kubernetes => format!("k8s.io/kubernetes/cmd/{}", kubernetes.name()),
         }
     }
@@ -78,6 +90,8 @@ impl Tool {
         match self {
             Self::Helm => "helm",
             Self::Coredns => "coredns",
+            Self::ArgoRollouts => "argo-rollouts",
+            Self::Kwok => "kwok",
             _ => "kubernetes",
         }
     }
@@ -86,20 +100,24 @@ impl Tool {
 /// Builds the tools that are missing, and prints where each one is.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only the tools with these file names.
-    #[arg(value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(Tool::ALL.map(Tool::name)))]
+    /// Only the tools with these file names; without a name, all that clusters and tests need.
+    #[arg(value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(every().map(Tool::name)))]
     names: Vec<String>,
 }
 
 /// Runs `cargo xtask tools`.
 pub fn run(args: Args) -> Result<()> {
     let Args { names } = args;
-    for tool in Tool::ALL {
-        if names.is_empty() || names.iter().any(|name| name == tool.name()) {
-            println!("{}", path(tool)?.display());
-        }
+    let named = |tool: &Tool| names.iter().any(|name| name == tool.name());
+    let needed = |tool: &Tool| names.is_empty() && Tool::ALL.contains(tool);
+    for tool in every().filter(|tool| named(tool) || needed(tool)) {
+        println!("{}", path(tool)?.display());
     }
     Ok(())
+}
+
+fn every() -> impl Iterator<Item = Tool> {
+    Tool::ALL.into_iter().chain(Tool::OF_BENCH)
 }
 
 /// The path of a tool; builds it when it is missing, which takes minutes the first time.
@@ -114,6 +132,32 @@ pub fn path(tool: Tool) -> Result<PathBuf> {
         group.build(tool, &program)?;
     }
     Ok(program)
+}
+
+/// A Go module as it was published.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Source {
+    /// Its folder, which nobody writes to.
+    pub dir: PathBuf,
+    /// Its version, with a `v` before it.
+    pub version: String,
+}
+
+/// The module that a tool is built from, for the files that it has beside the program.
+///
+/// # Errors
+/// If the module is neither in Go's cache nor to be had.
+pub fn source(tool: Tool) -> Result<Source> {
+    let group = Group::read(tool.group())?;
+    let package = tool.package();
+    let module = package
+        .split_once("/cmd/")
+        .map_or(package.as_str(), |(module, _)| module);
+    let mut download = Command::new(go(tool)?);
+    download.current_dir(&group.source).env("GOFLAGS", "-mod=readonly");
+    let found = shell::run(download.args(["mod", "download", "-json", module]))?;
+    serde_json::from_str(&found).with_context(|| format!("Go does not say where {module} is"))
 }
 
 /// Whether a tool is built already.
@@ -160,12 +204,7 @@ impl Group {
     }
 
     fn build(&self, tool: Tool, program: &Path) -> Result<()> {
-        let go = shell::find("go").with_context(|| {
-            format!(
-                "{} must be built, and there is no `go` on PATH: install Go 1.26 or newer",
-                tool.name()
-            )
-        })?;
+        let go = go(tool)?;
         eprintln!("building {} (minutes the first time) …", tool.name());
         let started = Instant::now();
         cache::create(&self.bin)?;
@@ -185,6 +224,13 @@ impl Group {
         eprintln!("built {} in {} s", tool.name(), started.elapsed().as_secs());
         Ok(())
     }
+}
+
+fn go(tool: Tool) -> Result<PathBuf> {
+    shell::find("go").with_context(|| {
+        let name = tool.name();
+        format!("{name} must be built, and there is no `go` on PATH: install Go 1.26 or newer")
+    })
 }
 
 /// Kubernetes learns its version only from the linker.

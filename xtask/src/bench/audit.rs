@@ -1,11 +1,13 @@
-//! Who wrote how often, by the API server's audit log. Events and leases are not in it.
+//! Who wrote what and when, by the API server's audit log. Events and leases are left out.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 
@@ -14,11 +16,75 @@ pub const OPERATOR: &str = "flywheel-operator/";
 /// So do the requests that make the load.
 pub const LOAD: &str = "flywheel-bench/1";
 
+/// So do those of Kubernetes' own controllers.
+pub const KUBERNETES: &str = "kube-controller-manager/";
+
 /// One successful write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// What the program that wrote calls itself.
     pub agent: String,
+    /// What it did, such as `create`.
+    pub verb: String,
+    /// What was written to.
+    pub to: Place,
+    /// When the API server had the request.
+    pub received: Timestamp,
+    /// When the answer was sent.
+    pub answered: Timestamp,
+    /// What the API server has since.
+    pub object: Object,
+}
+
+/// Where an object is, or a part of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// The kind in the words of an address, such as `jobs`.
+    pub resource: String,
+    /// The part, such as `status`.
+    pub subresource: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What matters here of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Object {
+    metadata: Metadata,
+    /// An object only for what is a kind; the answer to a deletion has a word here.
+    status: Value,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Metadata {
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Owner {
+    name: String,
+}
+
+impl Object {
+    /// The name of its first owner.
+    pub fn owner(&self) -> Option<&str> {
+        self.metadata.owner_references.first().map(|owner| owner.name.as_str())
+    }
+
+    /// Its phase.
+    pub fn phase(&self) -> &str {
+        self.status.get("phase").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The step at which it is.
+    pub fn step(&self) -> Option<&str> {
+        self.status.pointer("/step/name")?.as_str()
+    }
 }
 
 /// The part of an audit log that has not been read yet.
@@ -66,11 +132,17 @@ struct Line {
     #[serde(default)]
     user_agent: String,
     #[serde(default)]
-    response_status: Status,
+    object_ref: Place,
+    request_received_timestamp: Timestamp,
+    stage_timestamp: Timestamp,
+    #[serde(default)]
+    response_status: Answer,
+    #[serde(default)]
+    response_object: Option<Object>,
 }
 
 #[derive(Deserialize, Default)]
-struct Status {
+struct Answer {
     #[serde(default)]
     code: u16,
 }
@@ -79,8 +151,16 @@ fn write(line: &[u8]) -> Result<Option<Write>> {
     let line: Line = serde_json::from_slice(line).context("a line of the audit log is no event")?;
     let wrote = ["create", "update", "patch", "delete", "deletecollection"].contains(&line.verb.as_str());
     let succeeded = (200..300).contains(&line.response_status.code);
-    let counts = line.stage == "ResponseComplete" && wrote && succeeded;
-    Ok(counts.then_some(Write { agent: line.user_agent }))
+    let told = ["events", "leases"].contains(&line.object_ref.resource.as_str());
+    let counts = line.stage == "ResponseComplete" && wrote && succeeded && !told;
+    Ok(counts.then(|| Write {
+        agent: line.user_agent,
+        verb: line.verb,
+        to: line.object_ref,
+        received: line.request_received_timestamp,
+        answered: line.stage_timestamp,
+        object: line.response_object.unwrap_or_default(),
+    }))
 }
 
 /// How many writes a program with such a name made.
@@ -92,25 +172,55 @@ pub fn count(writes: &[Write], agent: &str) -> usize {
 mod tests {
     use super::{OPERATOR, count, write};
 
-    fn line(verb: &str, stage: &str, code: u16) -> String {
-        format!(
-            r#"{{"stage":"{stage}","verb":"{verb}","userAgent":"flywheel-operator/1","responseStatus":{{"code":{code}}}}}"#
-        )
+    fn line(verb: &str, stage: &str, code: u16, resource: &str) -> String {
+        let object = r#"{"metadata":{"name":"a","ownerReferences":[{"kind":"FlywheelRun","name":"one"}]},
+            "status":{"phase":"Holding","step":{"name":"half","weight":50}}}"#;
+        let text = format!(
+            r#"{{"stage":"{stage}","verb":"{verb}","userAgent":"flywheel-operator/1",
+            "objectRef":{{"resource":"{resource}","namespace":"n","name":"a","uid":"u"}},
+            "requestReceivedTimestamp":"2026-01-01T00:00:00.000001Z","stageTimestamp":"2026-01-01T00:00:00.250001Z",
+            "responseStatus":{{"code":{code}}},"responseObject":{object}}}"#
+        );
+        text.replace('\n', " ")
     }
 
     #[test]
     fn writes_are_counted_by_who_made_them() -> anyhow::Result<()> {
-        let made = write(line("create", "ResponseComplete", 201).as_bytes())?.expect("a write");
+        let made = write(line("create", "ResponseComplete", 201, "jobs").as_bytes())?.expect("a write");
         assert_eq!(count(&[made.clone(), made.clone()], OPERATOR), 2);
         assert_eq!(count(&[made], "kubectl/"), 0);
         Ok(())
     }
 
     #[test]
-    fn reads_and_refused_or_unfinished_writes_are_no_writes() -> anyhow::Result<()> {
-        assert_eq!(write(line("get", "ResponseComplete", 200).as_bytes())?, None);
-        assert_eq!(write(line("update", "ResponseComplete", 409).as_bytes())?, None);
-        assert_eq!(write(line("update", "RequestReceived", 200).as_bytes())?, None);
+    fn a_write_says_what_it_left_and_how_long_it_took() -> anyhow::Result<()> {
+        let made = write(line("create", "ResponseComplete", 201, "jobs").as_bytes())?.expect("a write");
+        assert_eq!((made.to.resource.as_str(), made.to.name.as_str()), ("jobs", "a"));
+        assert_eq!(made.object.owner(), Some("one"));
+        assert_eq!((made.object.phase(), made.object.step()), ("Holding", Some("half")));
+        assert_eq!(made.answered.duration_since(made.received).as_millis(), 250);
+        Ok(())
+    }
+
+    #[test]
+    fn the_answer_to_a_deletion_is_no_object() -> anyhow::Result<()> {
+        let text = line("delete", "ResponseComplete", 200, "jobs");
+        let from = text.find(r#""status":{"phase""#).expect("a status");
+        let text = format!(r#"{}"status":"Success"}}}}"#, &text[..from]);
+        let made = write(text.as_bytes())?.expect("a write");
+        assert_eq!((made.object.phase(), made.object.step()), ("", None));
+        Ok(())
+    }
+
+    #[test]
+    fn reads_events_and_refused_or_unfinished_writes_are_no_writes() -> anyhow::Result<()> {
+        assert_eq!(write(line("get", "ResponseComplete", 200, "jobs").as_bytes())?, None);
+        assert_eq!(write(line("update", "ResponseComplete", 409, "jobs").as_bytes())?, None);
+        assert_eq!(write(line("update", "RequestReceived", 200, "jobs").as_bytes())?, None);
+        assert_eq!(
+            write(line("create", "ResponseComplete", 201, "events").as_bytes())?,
+            None
+        );
         assert!(write(b"{").is_err());
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! What every measurement stands on: an API server of its own, the chart, the operator as users run it, and a client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Config, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::audit::{self, Log, Write};
 use super::process::Process;
@@ -80,8 +84,7 @@ impl Bed {
     /// # Errors
     /// If it cannot be started.
     pub fn operate(&self) -> Result<Operating> {
-        // The port is free again for the operator when the listener is dropped.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let started = Instant::now();
         let operator = Operator::start(&self.cluster, &self.program, port)?;
         let process = Process { pid: operator.pid() };
@@ -114,7 +117,14 @@ impl Bed {
     /// # Errors
     /// If one is refused.
     pub fn make<K: Resource<DynamicType = ()>>(&self, objects: impl Iterator<Item = Value>) -> Result<()> {
-        let kind = ApiResource::erase::<K>(&());
+        self.make_of(&ApiResource::erase::<K>(&()), objects)
+    }
+
+    /// Makes objects of a kind that this program does not know.
+    ///
+    /// # Errors
+    /// If one is refused.
+    pub fn make_of(&self, kind: &ApiResource, objects: impl Iterator<Item = Value>) -> Result<()> {
         let one = |object: Value| {
             let (client, kind) = (self.client.clone(), kind.clone());
             async move {
@@ -128,6 +138,52 @@ impl Bed {
         };
         let all = futures::stream::iter(objects.map(one)).buffer_unordered(AT_ONCE);
         self.wait(all.try_for_each(|()| async { Ok(()) }))
+    }
+
+    /// Waits until the fact holds for that many objects of a kind in a namespace; watched, because asking again and
+    /// again would be a good part of the API server's work.
+    ///
+    /// # Errors
+    /// If it does not after a long time.
+    pub fn all(
+        &self,
+        kind: &ApiResource,
+        namespace: &str,
+        count: usize,
+        fact: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<()> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, kind);
+        let mut so = BTreeSet::new();
+        let holds = async {
+            let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+            while so.len() < count {
+                match events.next().await {
+                    Some(Ok(Event::Apply(object) | Event::InitApply(object))) if fact(&object) => {
+                        so.insert(object.name_any());
+                    }
+                    Some(Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object))) => {
+                        so.remove(&object.name_any());
+                    }
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        let ended = self.wait(async { Ok(tokio::time::timeout(PATIENCE, holds).await.is_ok()) })?;
+        if !ended || so.len() < count {
+            bail!(
+                "{} of {count} {} in {namespace} are not so far after {} s",
+                count.saturating_sub(so.len()),
+                kind.plural,
+                PATIENCE.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// Lets something run beside; it ends when the handle is aborted.
+    pub fn beside(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.runtime.spawn(work)
     }
 
     /// Waits for what a client does.
@@ -165,6 +221,14 @@ impl Bed {
             sleep(Duration::from_millis(500));
         }
     }
+}
+
+/// A port for a program that is about to start: it is free again when the listener is dropped.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Drop for Bed {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::control_plane::ControlPlane;
+use super::control_plane::{self, ControlPlane};
 use super::identities::{Identities, NODE};
 use super::node::Node;
 use super::processes::{self, Place};
@@ -135,7 +135,7 @@ fn control_plane(home: &Home, record: &Record, place: &Place) -> Result<()> {
     phase("controllers", || {
         plane.start_controller_manager()?;
         if record.profile == Profile::Full {
-            plane.start_scheduler()?;
+            control_plane::start_scheduler(place, &identities)?;
         }
         // Without this account the first pod or Job of a test would be refused.
         let account = [

@@ -122,21 +122,23 @@ impl ControlPlane<'_> {
         )
     }
 
-    /// Starts the scheduler; it needs an API server that answers.
-    pub fn start_scheduler(&self) -> Result<()> {
-        self.start(
-            Tool::KubeScheduler,
-            [
-                path_flag("kubeconfig", &self.identities.kubeconfig_of("scheduler")),
-                flag("leader-elect", "false"),
-                flag("secure-port", "0"),
-            ],
-        )
-    }
-
     fn start(&self, tool: Tool, flags: impl IntoIterator<Item = String>) -> Result<()> {
         self.place.start(tool.name(), &tools::path(tool)?, flags)
     }
+}
+
+/// Starts the scheduler; it needs an API server that answers.
+pub fn start_scheduler(place: &Place, identities: &Identities) -> Result<()> {
+    let flags = [
+        path_flag("kubeconfig", &identities.kubeconfig_of("scheduler")),
+        flag("leader-elect", "false"),
+        flag("secure-port", "0"),
+        // As for the controllers: many pods at once are what is tried here.
+        flag("kube-api-qps", "200"),
+        flag("kube-api-burst", "400"),
+    ];
+    let scheduler = Tool::KubeScheduler;
+    place.start(scheduler.name(), &tools::path(scheduler)?, flags)
 }
 
 /// A flag as Kubernetes' programs and etcd read it.
