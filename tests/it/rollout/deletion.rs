@@ -1,14 +1,14 @@
 //! Deletion in every phase, foreground and background: what serves goes on serving, nothing is left behind.
 
-use flywheel_api::Rollout;
+use flywheel_api::{Approval, BiasPolicy, Rollout};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use super::scene::{PATIENCE, Scene, long, plan, scene, step, uri};
-use crate::fast::{fast, is_candidate, variable};
+use crate::fast::{fast, is_candidate, named, variable};
 use crate::world::condition;
 
 /// Brings a Rollout into a phase, deletes it, and sees what serves then; both ways of deletion one after the other.
@@ -127,6 +127,60 @@ async fn cluster_deletion_after_promotion_keeps_the_version_serving() {
         scene.ended("up", "Promoted").await;
     };
     deleted("delpromoted", 2, json!({}), reach, 2).await;
+}
+
+/// Deletes a policy and an Approval of this delivery, both ways; both go at once, and its phase stays.
+async fn beside(scene: &Scene) {
+    let policy = json!({ "spec": { "protectedAttributes": [{ "name": "region", "groups": ["north", "south"] }],
+        "objectives": [{ "name": "gap", "metric": "mae", "compare": "Difference", "limit": { "max": "0.2" } }] } });
+    let phase = async || {
+        let found = scene.api::<Rollout>().get("up").await.expect("it stays");
+        (found.metadata.uid, found.status.map(|status| status.phase))
+    };
+    let before = phase().await;
+    let approval = json!({ "spec": { "subjectRef": { "kind": "Rollout", "name": "up", "uid": before.0 },
+        "gate": "RolloutStep", "decision": "Approve", "evidenceDigest": format!("sha256:{}", "0".repeat(64)),
+        "approver": "jane", "reason": "seen" } });
+    let approvals = scene.person::<Approval>("jane").await;
+    for params in [DeleteParams::foreground(), DeleteParams::background()] {
+        scene
+            .apply::<BiasPolicy>("fair", policy.clone())
+            .await
+            .expect("accepted");
+        let made: Approval = named("jane", approval.clone());
+        approvals.create(&PostParams::default(), &made).await.expect("accepted");
+        scene
+            .api::<BiasPolicy>()
+            .delete("fair", &params)
+            .await
+            .expect("deleted");
+        scene.api::<Approval>().delete("jane", &params).await.expect("deleted");
+        scene.gone::<BiasPolicy>("fair").await;
+        scene.gone::<Approval>("jane").await;
+    }
+    assert_eq!(phase().await, before);
+}
+
+#[tokio::test]
+async fn cluster_deletion_of_policies_and_approvals_leaves_a_delivery_alone() {
+    let scene = scene(fast("delbeside").await, 2).await;
+    scene.kubelet.unready(is_candidate);
+    scene.roll("up", "eta-2", plan(&[long("half", 50)], json!({}))).await;
+    scene.phase("up", "Progressing").await;
+    beside(&scene).await;
+    scene.kubelet.all_ready();
+    scene.held("up", "MinDuration").await;
+    beside(&scene).await;
+    scene
+        .kubelet
+        .unready(|p| !is_candidate(p) && variable(p, "MODEL_URI") == Some(uri(2)));
+    scene.want("up", "Promote").await;
+    scene.phase("up", "Promoting").await;
+    beside(&scene).await;
+    scene.kubelet.all_ready();
+    scene.ended("up", "Promoted").await;
+    beside(&scene).await;
+    scene.finish(Some(&uri(2)), 2).await;
 }
 
 #[tokio::test]
