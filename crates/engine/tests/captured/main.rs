@@ -15,14 +15,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use flywheel_api::approval::ApprovalDecision;
-use flywheel_engine::capture::nameless;
 use flywheel_engine::decision::Decision;
-use flywheel_engine::testing::{self, Kind, World, shown};
+use flywheel_engine::testing::shown;
 use flywheel_engine::{bias_policy, model_version, pipeline, rollout, run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A kind's folder, and how an observation of it is decided.
 type Replay = (&'static str, fn(&str) -> Value);
@@ -60,45 +58,4 @@ fn every_captured_observation_is_decided_as_it_says() {
             });
         }
     }
-}
-
-fn shop() -> World {
-    let mut world = World::default();
-    world.add(Kind::Deployment, &testing::target(4, Some(&testing::uri(1))));
-    world.add(Kind::ModelVersion, &testing::version(1));
-    world.add(Kind::BiasPolicy, &testing::policy("airports"));
-    let mut pipeline = testing::pipeline();
-    pipeline.spec.bias_policies = testing::object(json!([{ "name": "airports" }]));
-    world.add(Kind::Pipeline, &pipeline);
-    world.turn();
-    world.add(Kind::Run, &testing::run("eta-request", "joe"));
-    world
-}
-
-#[test]
-#[ignore = "writes the examples that are there, from the world of the tests"]
-fn examples() {
-    let write = |kind: &str, name: &str, observation: Value| {
-        fs::create_dir_all(folder(kind)).unwrap();
-        let text = serde_json::to_string_pretty(&nameless(&observation)).unwrap();
-        fs::write(folder(kind).join(format!("{name}.json")), text + "\n").unwrap();
-    };
-    let mut world = shop();
-    write("pipeline", "asked-for-a-run", json!(world.pipeline_observation("eta")));
-    world.turn();
-    write(
-        "biaspolicy",
-        "a-version-was-judged",
-        json!(world.policy_observation("airports")),
-    );
-    world.person("jane", ApprovalDecision::Approve);
-    write("run", "approved", json!(world.run_observation("eta-request")));
-    world.live(5);
-    write(
-        "modelversion",
-        "gets-a-share",
-        json!(world.version_observation("eta-2")),
-    );
-    world.set(Kind::Rollout, "eta-2", "desiredState", "RollBack");
-    write("rollout", "told-to-go-back", json!(world.rollout_observation("eta-2")));
 }

@@ -8,26 +8,20 @@ use flywheel_engine::decision::{Action, Child, ChildKind, ObjectKey, Patch, Patc
 use flywheel_engine::testing::{self, Content, Held, Kind, World};
 use serde_json::{Value, json};
 
-use crate::model::GROUPS;
 use crate::report::{be_quiet, visit};
-use crate::scenes::{Scene, one_step, quiet, served, shop};
+use crate::scenes::{Scene, one_step, served, shop};
 
 /// What is found where nothing happens but that this write arrives.
 fn found(world: World, late: Option<Held>) -> String {
     let loud = panic::take_hook();
     be_quiet();
     let visit = visit(Scene {
-        name: "a bug",
-        world: quiet(world),
-        roads: Vec::new(),
         actors: &[],
-        moves: Vec::new(),
         late,
-        left: [0; GROUPS],
         escapes: 1,
-        sometimes: &[],
         states: 100,
         time: Duration::from_secs(10),
+        ..Scene::plain("a bug", world)
     });
     panic::set_hook(loud);
     visit.broken.join("\n")

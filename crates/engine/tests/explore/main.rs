@@ -27,4 +27,10 @@ mod report;
 mod rules;
 mod scenes;
 mod space;
+#[allow(
+    dead_code,
+    reason = "of what is declared for the judge of traces, the edges of phases are taken"
+)]
+#[path = "../../../../xtask/src/trace/tables.rs"]
+mod tables;
 mod told;

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::check::OF_WRITES;
 use crate::moves::FORGED;
+use crate::tables;
 
 /// The invariants and their sentences.
 pub const INVARIANTS: [(&str, &str); 8] = [
@@ -135,7 +136,7 @@ fn rollout_status(seen: &World, held: &Held, after: &Value) -> Found {
         read::<flywheel_api::RolloutStatus>(after),
     );
     let (was, is) = (before.phase, after.phase);
-    demand(was == is || edges(was).contains(&is), "I13", || {
+    demand(tables::allows(tables::ROLLOUT, was.name(), is.name()), "I13", || {
         format!("phase {was:?} becomes {is:?}")
     })?;
     let entered = |phase| is == phase && was != phase;
@@ -316,30 +317,4 @@ pub fn of_world(world: &World) -> Option<Violation> {
         .map(|r| r.metadata.name.clone().unwrap_or_default())
         .collect();
     (at_work.len() > 1).then(|| Violation::new("I17", format!("{at_work:?} work on one target")))
-}
-
-/// Where a phase may lead, as it is declared for the judge of traces.
-fn edges(from: RolloutPhase) -> &'static [RolloutPhase] {
-    use RolloutPhase as P;
-    match from {
-        P::Pending | P::Queued => &[
-            P::Pending,
-            P::Queued,
-            P::Preparing,
-            P::Progressing,
-            P::Promoting,
-            P::Promoted,
-            P::Aborted,
-            P::Superseded,
-            P::Failed,
-        ],
-        P::Preparing => &[P::Progressing, P::Queued, P::RollingBack],
-        P::Progressing => &[P::Holding, P::Promoting, P::Queued, P::RollingBack],
-        P::Holding => &[P::Progressing, P::Promoting, P::RollingBack],
-        P::Promoting => &[P::Progressing, P::Queued, P::Observing, P::Promoted, P::RollingBack],
-        P::Observing => &[P::Promoted, P::RollingBack, P::Superseded, P::Failed],
-        P::RollingBack => &[P::RolledBack, P::Aborted, P::Failed],
-        P::Promoted => &[P::RollingBack],
-        P::RolledBack | P::Aborted | P::Superseded | P::Failed => &[],
-    }
 }

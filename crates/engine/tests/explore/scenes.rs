@@ -46,6 +46,23 @@ pub struct Scene {
 const ROUNDS: usize = 8;
 
 impl Scene {
+    /// What the scenes of a plain test run share: no write on its way, and so much of everything that is visited.
+    pub fn plain(name: &'static str, world: World) -> Self {
+        Self {
+            name,
+            world: quiet(world),
+            roads: Vec::new(),
+            actors: &[Kind::Rollout],
+            moves: Vec::new(),
+            late: None,
+            left: [0; GROUPS],
+            escapes: 16,
+            sometimes: &[],
+            states: 40_000,
+            time: Duration::from_secs(300),
+        }
+    }
+
     /// The worlds on the ways without faults, from the beginning until a delivery or a run ends: everything that is
     /// visited begins there, so that each phase is met with all its faults still to come.
     pub fn beginnings(&self) -> Vec<World> {
@@ -123,7 +140,7 @@ pub fn served() -> World {
     world
 }
 
-pub fn quiet(mut world: World) -> World {
+fn quiet(mut world: World) -> World {
     let before = world.clone();
     world.forget_history(&before);
     world
@@ -157,8 +174,6 @@ fn delivery() -> Scene {
     let mut world = served();
     world.add(Kind::Rollout, &testing::rollout("second", 2, &plan));
     Scene {
-        name: "a delivery with a check",
-        world: quiet(world),
         roads: vec![
             vec![
                 Move::Answer(Some(0.001)),
@@ -179,9 +194,7 @@ fn delivery() -> Scene {
                 Move::GoBack("second"),
             ],
         ],
-        actors: &[Kind::Rollout],
         moves: happens_to_delivery(),
-        late: None,
         left: budget(&[
             (CRASH, 1),
             (SLOW, 1),
@@ -190,10 +203,8 @@ fn delivery() -> Scene {
             (ADVERSARY, 1),
             (PROVIDER, 1),
         ]),
-        escapes: 16,
         sometimes: &["promoted", "rolled back"],
-        states: 40_000,
-        time: Duration::from_secs(300),
+        ..Scene::plain("a delivery with a check", world)
     }
 }
 
@@ -222,8 +233,6 @@ fn shrink() -> Scene {
     let mut world = served();
     world.add(Kind::Rollout, &testing::rollout("second", 2, &plan));
     Scene {
-        name: "a delivery that shrinks the baseline and asks",
-        world: quiet(world),
         roads: vec![
             vec![
                 Move::Pods("eta-candidate"),
@@ -238,7 +247,6 @@ fn shrink() -> Scene {
                 Move::Person("bob", Reject),
             ],
         ],
-        actors: &[Kind::Rollout],
         moves: vec![
             (None, Move::Pods("eta")),
             (None, Move::Pods("eta-candidate")),
@@ -251,12 +259,9 @@ fn shrink() -> Scene {
             (Some(ADVERSARY), Move::Delete(Kind::Deployment, "eta-candidate")),
             (Some(ADVERSARY), Move::Delete(Kind::Rollout, "second")),
         ],
-        late: None,
         left: budget(&[(CRASH, 1), (SLOW, 1), (TIME, 2), (PEOPLE, 1), (ADVERSARY, 1)]),
-        escapes: 16,
         sometimes: &["promoted", "rolled back", "approved"],
-        states: 40_000,
-        time: Duration::from_secs(300),
+        ..Scene::plain("a delivery that shrinks the baseline and asks", world)
     }
 }
 
@@ -265,15 +270,12 @@ fn rivals() -> Scene {
     let mut world = served();
     world.add(Kind::Rollout, &testing::rollout("second", 2, &brief()));
     Scene {
-        name: "two Rollouts to one target",
-        world: quiet(world),
         roads: vec![vec![
             Move::Deliver("third", 3),
             Move::Pods("eta-candidate"),
             Move::Pods("eta"),
             Move::Minute,
         ]],
-        actors: &[Kind::Rollout],
         moves: vec![
             (None, Move::Pods("eta")),
             (None, Move::Pods("eta-candidate")),
@@ -283,12 +285,9 @@ fn rivals() -> Scene {
             (Some(ADVERSARY), Move::Delete(Kind::Rollout, "second")),
             (Some(ADVERSARY), Move::Unlabel(Kind::Deployment, "eta-candidate")),
         ],
-        late: None,
         left: budget(&[(CRASH, 1), (SLOW, 1), (PEOPLE, 1), (ADVERSARY, 1), (SPEC, 1)]),
-        escapes: 16,
         sometimes: &["promoted"],
-        states: 40_000,
-        time: Duration::from_secs(300),
+        ..Scene::plain("two Rollouts to one target", world)
     }
 }
 
@@ -334,17 +333,13 @@ fn approval() -> Scene {
     ];
     moves.extend(changes());
     Scene {
-        name: "a run that waits for a person",
-        world: quiet(world),
         roads: vec![vec![Move::Person("jane", Approve)], vec![Move::Person("bob", Reject)]],
         actors: &[Kind::Pipeline, Kind::Run, Kind::ModelVersion, Kind::Rollout],
         moves,
-        late: None,
         left: budget(&[(CRASH, 1), (SLOW, 1), (PEOPLE, 1), (ADVERSARY, 1), (SPEC, 1)]),
         escapes: 0,
         sometimes: &["approved", "rejected"],
-        states: 40_000,
-        time: Duration::from_secs(300),
+        ..Scene::plain("a run that waits for a person", world)
     }
 }
 
@@ -359,8 +354,6 @@ fn turn() -> Scene {
     ];
     moves.extend(changes());
     Scene {
-        name: "a run from its request on",
-        world: quiet(shop()),
         roads: vec![
             vec![
                 Move::Jobs,
@@ -373,11 +366,8 @@ fn turn() -> Scene {
         ],
         actors: &[Kind::Pipeline, Kind::Run, Kind::ModelVersion, Kind::Rollout],
         moves,
-        late: None,
         left: budget(&[(CRASH, 1), (SLOW, 0), (TIME, 1), (PEOPLE, 1), (ADVERSARY, 1), (SPEC, 1)]),
-        escapes: 16,
         sometimes: &["promoted", "approved", "rejected"],
-        states: 40_000,
-        time: Duration::from_secs(300),
+        ..Scene::plain("a run from its request on", shop())
     }
 }
