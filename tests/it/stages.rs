@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::operator;
 use crate::serving::probe;
-use crate::world::{World, condition, from, node, pipeline, run};
+use crate::world::{World, condition, from, gap, node, pipeline, run};
 
 /// A claim on a folder of the node that every user may write to.
 pub async fn store(world: &World) {
@@ -127,9 +127,7 @@ async fn node_a_version_that_misses_its_gate_is_rejected_and_one_of_a_human_leve
 async fn node_a_bias_policy_stops_a_version_whose_groups_differ() {
     let world = node("fair").await;
     store(&world).await;
-    let policy = json!({ "spec": { "protectedAttributes": [{ "name": "region", "groups": ["north", "south"] }],
-        "objectives": [{ "name": "gap", "metric": "mae", "compare": "Difference", "limit": { "max": "0.2" } }] } });
-    world.apply::<BiasPolicy>("fair", policy).await.expect("accepted");
+    world.apply::<BiasPolicy>("fair", gap()).await.expect("accepted");
     let mut object = pipeline("eta", &probe());
     object["spec"]["biasPolicies"] = json!([{ "name": "fair" }]);
     world.apply::<FlywheelPipeline>("eta", object).await.expect("accepted");

@@ -169,3 +169,9 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, seconds: u64, l
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
+
+/// A policy: one region may be off by little more than the other.
+pub fn gap() -> Value {
+    json!({ "spec": { "protectedAttributes": [{ "name": "region", "groups": ["north", "south"] }],
+        "objectives": [{ "name": "gap", "metric": "mae", "compare": "Difference", "limit": { "max": "0.2" } }] } })
+}

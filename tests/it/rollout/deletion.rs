@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::scene::{PATIENCE, Scene, long, plan, scene, step, uri};
 use crate::fast::{fast, is_candidate, named, variable};
-use crate::world::condition;
+use crate::world::{condition, gap};
 
 /// Brings a Rollout into a phase, deletes it, and sees what serves then; both ways of deletion one after the other.
 async fn deleted<F>(test: &str, replicas: i32, more: Value, reach: F, serves: u32)
@@ -131,8 +131,6 @@ async fn cluster_deletion_after_promotion_keeps_the_version_serving() {
 
 /// Deletes a policy and an Approval of this delivery, both ways; both go at once, and its phase stays.
 async fn beside(scene: &Scene) {
-    let policy = json!({ "spec": { "protectedAttributes": [{ "name": "region", "groups": ["north", "south"] }],
-        "objectives": [{ "name": "gap", "metric": "mae", "compare": "Difference", "limit": { "max": "0.2" } }] } });
     let phase = async || {
         let found = scene.api::<Rollout>().get("up").await.expect("it stays");
         (found.metadata.uid, found.status.map(|status| status.phase))
@@ -143,10 +141,7 @@ async fn beside(scene: &Scene) {
         "approver": "jane", "reason": "seen" } });
     let approvals = scene.person::<Approval>("jane").await;
     for params in [DeleteParams::foreground(), DeleteParams::background()] {
-        scene
-            .apply::<BiasPolicy>("fair", policy.clone())
-            .await
-            .expect("accepted");
+        scene.apply::<BiasPolicy>("fair", gap()).await.expect("accepted");
         let made: Approval = named("jane", approval.clone());
         approvals.create(&PostParams::default(), &made).await.expect("accepted");
         scene

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::turn::{delivery, evaluated, trained, turn, well};
 use crate::fast::fast;
 use crate::rollout::scene::{PATIENCE, is};
-use crate::world::condition;
+use crate::world::{condition, gap};
 
 fn compared() -> Value {
     json!({ "rollout": delivery(), "gates": [
@@ -54,9 +54,7 @@ async fn cluster_a_better_version_is_promoted_and_a_worse_one_is_refused_before_
 #[tokio::test]
 async fn cluster_a_bias_policy_refuses_a_version_whose_groups_differ() {
     let turn = turn(fast("biased").await, json!({})).await;
-    let policy = json!({ "spec": { "protectedAttributes": [{ "name": "region", "groups": ["north", "south"] }],
-        "objectives": [{ "name": "gap", "metric": "mae", "compare": "Difference", "limit": { "max": "0.2" } }] } });
-    turn.apply::<BiasPolicy>("fair", policy).await.expect("accepted");
+    turn.apply::<BiasPolicy>("fair", gap()).await.expect("accepted");
     turn.change(json!({ "biasPolicies": [{ "name": "fair" }] })).await;
     turn.ask("eta-1").await;
     let refused = turn.ended("eta-1", "Rejected").await;
