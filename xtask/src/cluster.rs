@@ -23,6 +23,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub use self::beside::Beside;
 use self::network::Network;
 pub use self::processes::mark;
 use crate::tools::{self, Tool};

@@ -136,7 +136,15 @@ impl Bed {
                     .with_context(|| format!("cannot make {} {namespace}/{name}", kind.kind))
             }
         };
-        let all = futures::stream::iter(objects.map(one)).buffer_unordered(AT_ONCE);
+        self.at_once(objects.map(one))
+    }
+
+    /// Does much of the same, many at a time.
+    ///
+    /// # Errors
+    /// With the first that fails.
+    pub fn at_once<W: Future<Output = Result<()>>>(&self, work: impl Iterator<Item = W>) -> Result<()> {
+        let all = futures::stream::iter(work).buffer_unordered(AT_ONCE);
         self.wait(all.try_for_each(|()| async { Ok(()) }))
     }
 

@@ -1,6 +1,7 @@
 //! A fast actor in the kubelet's place: the pod of a stage ends well as soon as it is there.
 
 use anyhow::{Context as _, Result};
+use flywheel_api::names;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
@@ -12,8 +13,6 @@ use tokio::task::JoinHandle;
 
 use super::bed::Bed;
 
-/// The annotation with the stage file.
-const STAGE_FILE: &str = "flywheel.dev/stage-file";
 /// Pods that are written to at the same time.
 const AT_ONCE: usize = 16;
 
@@ -51,7 +50,7 @@ async fn run(client: Client) {
 async fn end(client: Client, pod: &Pod) -> Result<()> {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let ended = matches!(phase, Some("Succeeded" | "Failed"));
-    let Some(file) = pod.annotations().get(STAGE_FILE).filter(|_| !ended) else {
+    let Some(file) = pod.annotations().get(names::ANNOTATION_STAGE).filter(|_| !ended) else {
         return Ok(());
     };
     let file: Value = serde_json::from_str(file).context("a stage file that is no JSON")?;

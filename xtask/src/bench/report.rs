@@ -31,6 +31,12 @@ impl Report {
             .push([what.into(), measured.into(), format!("{aim}: {verdict}")]);
     }
 
+    /// A number of things per other thing, which should be at most `aim`.
+    pub fn at_most(&mut self, what: impl Into<String>, things: usize, each: usize, aim: f64) {
+        let met = rate(things, each) <= aim;
+        self.aim(what, per(things, each), &format!("at most {aim}"), met);
+    }
+
     /// Two values and how many times the second the first is, which should be at most `aim`.
     pub fn against(&mut self, what: impl Into<String>, ours: &(f64, String), theirs: &(f64, String), aim: f64) {
         let ratio = ours.0 / theirs.0;

@@ -12,6 +12,7 @@ use super::audit::{self, Log, Write};
 use super::bed::Bed;
 use super::kubelet::Kubelet;
 use super::report::{Report, mib, per, percentile, rate, time};
+use crate::trace::json::holds;
 
 const NAMESPACE: &str = "runs";
 /// Longest time to the first Job for 99 of 100 runs.
@@ -71,13 +72,7 @@ pub fn run(bed: &Bed, args: &Args) -> Result<Report> {
     report.value(what("reconciles per second until then"), second);
     report.value(what("reconciles per run"), per(reconciles, count));
     let made = audit::count(&writes, audit::OPERATOR);
-    let met = rate(made, count) <= WRITES;
-    report.aim(
-        what("writes per run"),
-        per(made, count),
-        &format!("at most {WRITES}"),
-        met,
-    );
+    report.at_most(what("writes per run"), made, count, WRITES);
     report.value(what("processor time per run"), time(cpu / runs));
     report.value(what("peak of memory"), mib(operator.process.memory()?.peak));
     Ok(report)
@@ -102,12 +97,7 @@ fn first_jobs(writes: &[Write]) -> Vec<Duration> {
 }
 
 fn has_ended(run: &DynamicObject) -> bool {
-    let conditions = run.data.pointer("/status/conditions").and_then(Value::as_array);
-    let is = |condition: &Value| {
-        let field = |name: &str| condition.get(name).and_then(Value::as_str);
-        field("type") == Some("Complete") && field("status") == Some("True")
-    };
-    conditions.is_some_and(|all| all.iter().any(is))
+    holds(&run.data, "Complete")
 }
 
 fn name(index: u32) -> String {

@@ -1,26 +1,21 @@
 //! Argo Rollouts, built from its published module, as a process like ours.
 
-use std::fs::File;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::super::bed::{self, Bed};
 use super::super::process::Process;
-use super::{Side, WEIGHTS, container, kind, pods, workload};
-use crate::cluster;
+use super::{Side, WEIGHTS, container, pods, workload};
+use crate::cluster::Beside;
 use crate::tools::{self, Tool};
 
-/// Changes that are under way at the same time.
-const AT_ONCE: usize = 48;
-
 /// A running controller, which ends when this is dropped.
-pub struct Argo(Child);
+pub struct Argo(Beside);
 
 /// Its version, without the `v`.
 ///
@@ -51,11 +46,8 @@ impl Argo {
     /// # Errors
     /// If it cannot be started.
     pub fn start(bed: &Bed) -> Result<Self> {
-        let state = &bed.cluster.state;
-        let path = state.join("log/argo-rollouts.log");
-        let log = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let path = bed.cluster.state.join("log/argo-rollouts.log");
         let mut command = Command::new(tools::path(Tool::ArgoRollouts)?);
-        cluster::mark(&mut command, state, Tool::ArgoRollouts.name());
         command
             .arg("--kubeconfig")
             .arg(&bed.cluster.kubeconfig)
@@ -63,21 +55,8 @@ impl Argo {
         for flag in ["metricsPort", "healthzPort"] {
             command.arg(format!("--{flag}={}", bed::free_port()?));
         }
-        let child = command
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .context("cannot start Argo Rollouts")?;
-        println!("argo-rollouts on {}: log in {}", bed.cluster.name, path.display());
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Argo {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let name = Tool::ArgoRollouts.name();
+        bed.cluster.beside(name, command, &path).map(Self)
     }
 }
 
@@ -86,7 +65,7 @@ impl Side for Argo {
     const AGENT: &'static str = "argo-rollouts/";
 
     fn process(&self) -> Process {
-        Process { pid: self.0.id() }
+        Process { pid: self.0.pid() }
     }
 
     fn install(&self, bed: &Bed, count: u32) -> Result<usize> {
@@ -109,8 +88,7 @@ impl Side for Argo {
                 changed.map(drop).context("cannot change a Rollout")
             }
         };
-        let all = futures::stream::iter((0..count).map(one)).buffer_unordered(AT_ONCE);
-        bed.wait(all.try_for_each(|()| async { Ok(()) }))
+        bed.at_once((0..count).map(one))
     }
 
     fn promoted(&self, bed: &Bed, count: u32) -> Result<()> {
@@ -120,7 +98,7 @@ impl Side for Argo {
 }
 
 fn rollouts() -> ApiResource {
-    kind("argoproj.io", "v1alpha1", "Rollout", "rollouts")
+    ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"))
 }
 
 fn rollout(index: u32) -> Value {

@@ -11,7 +11,6 @@ mod steps;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use self::argo::Argo;
@@ -139,51 +138,49 @@ fn side<S: Side>(bed: &Bed, side: &S, count: u32) -> Result<Took> {
     })
 }
 
+/// A number of one side, and how it is printed.
+type Measure = fn(&Took) -> (f64, String);
+
 fn compare(report: &mut Report, count: u32, ours: &Took, theirs: &Took) {
     let what = |what: &str| format!("{count} rollouts: {what}");
-    let seconds = |took: &Took| (took.time.as_secs_f64(), time(took.time));
-    report.against(
-        what("time until all are promoted"),
-        &seconds(ours),
-        &seconds(theirs),
-        AIMS.time,
-    );
-    let writes = |took: &Took| (rate(took.own, took.count), per(took.own, took.count));
-    report.against(what("writes of each"), &writes(ours), &writes(theirs), AIMS.writes);
-    let cpu = |took: &Took| {
-        let millis = took.cpu.as_secs_f64() * 1000.0 / rate(took.count, 1);
-        (millis, format!("{millis:.1} ms"))
-    };
-    report.against(what("processor time of each"), &cpu(ours), &cpu(theirs), AIMS.cpu);
-    let peak = |took: &Took| {
-        (
-            rate(usize::try_from(took.peak).unwrap_or(usize::MAX), 1),
-            mib(took.peak),
-        )
-    };
-    report.against(what("peak of memory"), &peak(ours), &peak(theirs), AIMS.memory);
+    let sides: [(&str, Measure, f64); 4] = [
+        ("time until all are promoted", Took::seconds, AIMS.time),
+        ("writes of each", Took::writes, AIMS.writes),
+        ("processor time of each", Took::millis, AIMS.cpu),
+        ("peak of memory", Took::memory, AIMS.memory),
+    ];
+    for (name, value, aim) in sides {
+        report.against(what(name), &value(ours), &value(theirs), aim);
+    }
     let others = |took: &Took| per(took.kubernetes, took.count);
     let both = format!("{} / {}", others(ours), others(theirs));
     report.value(what("writes of Kubernetes' controllers for each"), both);
     let steps = Steps::of(&ours.writes, Flywheel::AGENT);
     let each = ours.count.saturating_mul(WEIGHTS.len());
-    let met = rate(steps.status, each) <= STATUS_WRITES;
-    let aim = format!("at most {STATUS_WRITES}");
-    report.aim(
-        what("writes to the status per step"),
-        per(steps.status, each),
-        &aim,
-        met,
-    );
-    let met = rate(steps.candidate, each) <= CANDIDATE_WRITES;
-    let aim = format!("at most {CANDIDATE_WRITES}");
-    report.aim(
-        what("writes to the candidate per step"),
-        per(steps.candidate, each),
-        &aim,
-        met,
-    );
+    report.at_most(what("writes to the status per step"), steps.status, each, STATUS_WRITES);
+    let name = what("writes to the candidate per step");
+    report.at_most(name, steps.candidate, each, CANDIDATE_WRITES);
     report.value(what("writes to the target per step"), per(steps.target, each));
+}
+
+impl Took {
+    fn seconds(&self) -> (f64, String) {
+        (self.time.as_secs_f64(), time(self.time))
+    }
+
+    fn writes(&self) -> (f64, String) {
+        (rate(self.own, self.count), per(self.own, self.count))
+    }
+
+    fn millis(&self) -> (f64, String) {
+        let millis = self.cpu.as_secs_f64() * 1000.0 / rate(self.count, 1);
+        (millis, format!("{millis:.1} ms"))
+    }
+
+    fn memory(&self) -> (f64, String) {
+        let bytes = usize::try_from(self.peak).unwrap_or(usize::MAX);
+        (rate(bytes, 1), mib(self.peak))
+    }
 }
 
 fn workload(index: u32) -> String {
@@ -209,16 +206,4 @@ fn pods(index: u32) -> Value {
 fn container(index: u32, version: u32) -> Value {
     json!({ "name": "app", "image": "registry.k8s.io/pause:3.10",
         "env": [{ "name": "MODEL_URI", "value": uri(index, version) }] })
-}
-
-/// A kind that this program does not know as a type.
-fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
-    let api_version = format!("{group}/{version}");
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version,
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
 }

@@ -1,14 +1,11 @@
 //! Nodes that only pretend: their pods are scheduled, become ready and go, and nothing runs.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
-use anyhow::{Result, bail};
-use serde_json::json;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
 use super::super::bed::Bed;
-use crate::cache;
 use crate::tools::{self, Tool};
+use crate::{cache, shell};
 
 const NODES: usize = 10;
 /// What happens to nodes and pods, among the files of the module: a node without heartbeat would be taken for dead.
@@ -19,7 +16,6 @@ const STAGES: [&str; 5] = [
     "pod/fast/pod-complete.yaml",
     "pod/fast/pod-delete.yaml",
 ];
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts the scheduler and the nodes, and waits until they are ready.
 ///
@@ -43,26 +39,16 @@ pub fn prepare(bed: &Bed) -> Result<()> {
         "--node-lease-duration-seconds=40".to_owned(),
         "--node-port=0".to_owned(),
     ];
-    cluster.start(Tool::Kwok.name(), &program, flags)?;
-    let nodes = (0..NODES).map(|index| json!({ "metadata": { "name": format!("pretended-{index}") } }));
-    let nodes = nodes.map(|node| json!({ "apiVersion": "v1", "kind": "Node", "metadata": node.get("metadata") }));
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": nodes.collect::<Vec<_>>() });
+    cluster.place().start(Tool::Kwok.name(), &program, flags)?;
+    let node =
+        |index| json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": format!("pretended-{index}") } });
+    let nodes: Vec<Value> = (0..NODES).map(node).collect();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": nodes });
     cluster.kubectl_with_input(&["create", "--filename=-"], &list.to_string())?;
-    ready(bed)
-}
-
-fn ready(bed: &Bed) -> Result<()> {
-    let conditions = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
-    let begun = Instant::now();
-    loop {
-        let said = bed.cluster.kubectl(&["get", "nodes", "--output", conditions])?;
-        if said.split_whitespace().filter(|word| *word == "True").count() == NODES {
-            return Ok(());
-        }
-        if begun.elapsed() > PATIENCE {
-            let log = bed.cluster.state.join("log/kwok.log");
-            bail!("the nodes are not ready: {}", crate::shell::tail(&log, 5));
-        }
-        sleep(Duration::from_millis(200));
-    }
+    let ready = ["wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s"];
+    cluster.kubectl(&ready).with_context(|| {
+        let log = cluster.state.join("log/kwok.log");
+        format!("the nodes are not ready: {}", shell::tail(&log, 5))
+    })?;
+    Ok(())
 }
