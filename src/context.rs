@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::prometheus::Prometheus;
+use crate::watch::Watches;
 
 /// Shared by all controllers.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct Context {
     pub health: Arc<Health>,
     /// Asks metric providers.
     pub prometheus: Prometheus,
+    /// What the watches know.
+    pub watches: Arc<Watches>,
     settings: watch::Receiver<Arc<Settings>>,
 }
 
@@ -48,7 +51,17 @@ impl Context {
             metrics,
             health,
             prometheus: Prometheus::default(),
+            watches: Arc::default(),
             settings,
+        }
+    }
+
+    /// The same with other watches.
+    #[must_use]
+    pub fn watching(&self, watches: Arc<Watches>) -> Self {
+        Self {
+            watches,
+            ..self.clone()
         }
     }
 

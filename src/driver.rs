@@ -1,4 +1,4 @@
-//! The loop around every decision: read live, observe, decide, at most one write.
+//! The loop around every decision: observe, decide, at most one write, which is decided on live reads.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flywheel_engine::capture::nameless;
-use flywheel_engine::decision::Decision;
+use flywheel_engine::decision::{Decision, Wait};
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
@@ -20,6 +20,7 @@ use crate::apply::{Applied, Kind, apply};
 use crate::context::Context;
 use crate::controller::Controller;
 use crate::invalid;
+use crate::lookup::Reader;
 use crate::record::record;
 
 /// A reconcile that takes longer is given up: a half-dead connection would hold its object for ever.
@@ -28,6 +29,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(600);
 /// Longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// So long after a live look the stores are asked first.
+const TRUSTED: Duration = Duration::from_secs(60);
 
 /// Reconciles of one kind at the same time.
 const AT_ONCE: usize = 32;
@@ -62,6 +66,7 @@ pub struct Driver {
     /// Client, settings, metrics.
     pub context: Context,
     failures: Mutex<Failures>,
+    looks: Mutex<Looks>,
     timeout: Duration,
     /// First come, first served. The runtime's own limit lets those go first that came last: when there is more to do
     /// than the API server answers, some objects would wait for ever.
@@ -89,6 +94,44 @@ impl Failures {
     }
 }
 
+/// When each object, by namespace and name, was last looked at live. A watch may be dead without that anybody knows: what
+/// its store says is believed only for so long.
+struct Looks {
+    last: HashMap<String, Instant>,
+    /// As many are kept before those that count no more are forgotten.
+    limit: usize,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            last: HashMap::new(),
+            limit: 1024,
+        }
+    }
+}
+
+impl Looks {
+    fn is_fresh(&self, key: &str) -> bool {
+        self.last.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
+    }
+
+    #[cfg(test)]
+    fn age(&mut self, key: &str, by: Duration) {
+        if let Some(last) = self.last.get_mut(key) {
+            *last = last.checked_sub(by).unwrap();
+        }
+    }
+
+    fn looked(&mut self, key: String) {
+        if self.last.len() >= self.limit {
+            self.last.retain(|_, last| last.elapsed() < TRUSTED);
+            self.limit = self.last.len().saturating_mul(2).max(1024);
+        }
+        self.last.insert(key, Instant::now());
+    }
+}
+
 impl Driver {
     /// A driver without failures.
     #[must_use]
@@ -96,6 +139,7 @@ impl Driver {
         Self {
             context,
             failures: Mutex::default(),
+            looks: Mutex::default(),
             timeout: TIMEOUT,
             turns: Semaphore::new(AT_ONCE),
         }
@@ -115,6 +159,10 @@ impl Driver {
     async fn within<T>(&self, work: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReconcileError> {
         let outcome = tokio::time::timeout(self.timeout, work).await;
         Ok(outcome.map_err(|_| ReconcileError::Timeout)??)
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
@@ -144,7 +192,7 @@ pub async fn reconcile<C: Controller>(
     let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
     let started = Instant::now();
     // In a box of its own: of the objects that wait for a turn there may be thousands.
-    let work = Box::pin(AssertUnwindSafe(step::<C>(&driver, turn, &namespace, &name)).catch_unwind());
+    let work = Box::pin(AssertUnwindSafe(step::<C>(&driver, turn, known)).catch_unwind());
     let outcome = work
         .instrument(span)
         .await
@@ -208,19 +256,26 @@ pub fn on_error<C: Controller>(
     Action::requeue(pause)
 }
 
-/// Reads live, asks, decides, writes at most once.
+/// Looks in the stores, and if there is something to write, or nobody looked there for long, at the API server: asks,
+/// decides, writes at most once.
 async fn step<'a, C: Controller>(
     driver: &'a Driver,
     mut turn: SemaphorePermit<'a>,
-    namespace: &str,
-    name: &str,
+    known: &C::Object,
 ) -> Result<Action, ReconcileError> {
     let context = &driver.context;
-    let api = Api::<C::Object>::namespaced(context.client.clone(), namespace);
-    let Some(object) = driver.within(api.get_opt(name)).await? else {
+    let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
+    let key = format!("{namespace}/{name}");
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    if driver.looks().is_fresh(&key)
+        && let Some(wait) = driver.within(glance::<C>(context, known, &namespace, now)).await?
+    {
+        return Ok(pause(&wait));
+    }
+    let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
+    let Some(object) = driver.within(api.get_opt(&name)).await? else {
         return Ok(Action::await_change());
     };
-    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let mut answers = C::Answers::default();
     if let Some(asked) = C::ask(context, &object, now) {
         drop(turn);
@@ -232,7 +287,41 @@ async fn step<'a, C: Controller>(
     }
     let action = driver.within(decided::<C>(context, &api, object, answers, now)).await;
     drop(turn);
+    if action.is_ok() {
+        driver.looks().looked(key);
+    }
     action
+}
+
+/// What the stores say, if that is to wait. Most looks are woken by changes that do not concern what is waited for: they
+/// cost the API server nothing but the Deployments, Jobs and pods of which no copy is kept.
+///
+/// It never leads to a write: what is decided on an outdated copy is decided again on what is so.
+async fn glance<C: Controller>(
+    context: &Context,
+    known: &C::Object,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Option<Wait>, kube::Error> {
+    if C::ask(context, known, now).is_some() {
+        return Ok(None);
+    }
+    let reader = Reader::stored(context, namespace);
+    let observation = C::observe(context, reader, known.clone(), C::Answers::default(), now).await?;
+    Ok(match C::decide(&observation) {
+        Decision::Wait(wait) => Some(wait),
+        Decision::Record(_) | Decision::Do(_) => None,
+    })
+}
+
+fn pause(wait: &Wait) -> Action {
+    tracing::debug!(reason = wait.reason, "wait");
+    let pause = wait.until.map_or(RESYNC, |until| {
+        // From now on, not from when the object was read: its turn may have been long in coming.
+        let seconds = u64::try_from(until.duration_since(Timestamp::now()).as_secs()).unwrap_or(0);
+        Duration::from_secs(seconds).clamp(Duration::from_secs(1), RESYNC)
+    });
+    Action::requeue(pause)
 }
 
 /// Observes, decides, writes at most once.
@@ -243,7 +332,9 @@ async fn decided<C: Controller>(
     answers: C::Answers,
     now: Timestamp,
 ) -> Result<Action, kube::Error> {
-    let observation = C::observe(context, object.clone(), answers, now).await?;
+    let namespace = object.namespace().unwrap_or_default();
+    let reader = Reader::live(context, &namespace);
+    let observation = C::observe(context, reader, object.clone(), answers, now).await?;
     if tracing::enabled!(tracing::Level::TRACE) {
         tracing::trace!(observation = %nameless(&observation), "observed");
     }
@@ -256,22 +347,13 @@ async fn decided<C: Controller>(
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
             let applied = if is_current(api, &object).await? {
-                let namespace = object.namespace().unwrap_or_default();
                 apply(&context.client, &namespace, effect.action).await?
             } else {
                 Applied::Outdated
             };
             Ok(again(applied))
         }
-        Decision::Wait(wait) => {
-            tracing::debug!(reason = wait.reason, "wait");
-            let pause = wait.until.map_or(RESYNC, |until| {
-                // From now on, not from when the object was read: its turn may have been long in coming.
-                let seconds = u64::try_from(until.duration_since(Timestamp::now()).as_secs()).unwrap_or(0);
-                Duration::from_secs(seconds).clamp(Duration::from_secs(1), RESYNC)
-            });
-            Ok(Action::requeue(pause))
-        }
+        Decision::Wait(wait) => Ok(pause(&wait)),
     }
 }
 
@@ -284,10 +366,11 @@ async fn is_current<K: Kind>(api: &Api<K>, object: &K) -> Result<bool, kube::Err
     Ok(now.is_some_and(|now| now.uid() == object.uid() && now.resource_version() == object.resource_version()))
 }
 
-/// After a write the object is looked at again at once; after a conflict the world needs a moment.
+/// After a write the object is looked at again when the watch tells of it, which is at once; not earlier, because the
+/// stores would not know of it. After a conflict the world needs a moment.
 const fn again(applied: Applied) -> Action {
     match applied {
-        Applied::Done => Action::requeue(Duration::from_millis(5)),
+        Applied::Done => Action::requeue(Duration::from_secs(1)),
         Applied::Outdated => Action::requeue(Duration::from_millis(200)),
     }
 }

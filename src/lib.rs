@@ -17,4 +17,5 @@ pub mod source;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod watch;
 pub mod wiring;

@@ -14,6 +14,7 @@ use flywheel::controller::run::Runs;
 use flywheel::health::Health;
 use flywheel::leader::{self, Election};
 use flywheel::metrics::Metrics;
+use flywheel::watch::Watches;
 use flywheel::{server, settings, telemetry, wiring};
 use http::HeaderValue;
 use http::header::USER_AGENT;
@@ -78,11 +79,14 @@ async fn lead(
     tracing::info!("leads");
     let mut leads = election.leads.clone();
     let (stop, stopped) = watch::channel(false);
-    let mut controllers = start(context, namespaces, &stopped);
+    // They end with this function, after the last reconcile.
+    let mut watches = JoinSet::new();
+    let mut controllers = start(context, namespaces, &stopped, &mut watches);
     let lost = tokio::select! {
         () = signals.end() => false,
         _ = leads.wait_for(|leads| !*leads) => true,
         _ = controllers.join_next() => { context.health.ended("controllers"); true }
+        _ = watches.join_next() => { context.health.ended("watches"); true }
     };
     tracing::info!(lost, "ends: running reconciles are finished");
     let _ = stop.send(true);
@@ -140,7 +144,12 @@ fn counted(config: Config, metrics: Arc<Metrics>) -> Result<Client, kube::Error>
 }
 
 /// One task per controller and watched namespace.
-fn start(context: &Context, namespaces: &[String], stop: &watch::Receiver<bool>) -> JoinSet<()> {
+fn start(
+    context: &Context,
+    namespaces: &[String],
+    stop: &watch::Receiver<bool>,
+    watches: &mut JoinSet<()>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let all: Vec<Option<String>> = if namespaces.is_empty() {
         vec![None]
@@ -148,23 +157,17 @@ fn start(context: &Context, namespaces: &[String], stop: &watch::Receiver<bool>)
         namespaces.iter().cloned().map(Some).collect()
     };
     for namespace in all {
-        tasks.spawn(wiring::run::<Pipelines>(
-            context.clone(),
-            namespace.clone(),
-            stop.clone(),
-        ));
-        tasks.spawn(wiring::run::<Runs>(context.clone(), namespace.clone(), stop.clone()));
-        tasks.spawn(wiring::run::<ModelVersions>(
-            context.clone(),
-            namespace.clone(),
-            stop.clone(),
-        ));
-        tasks.spawn(wiring::run::<Rollouts>(
-            context.clone(),
-            namespace.clone(),
-            stop.clone(),
-        ));
-        tasks.spawn(wiring::run::<BiasPolicies>(context.clone(), namespace, stop.clone()));
+        let context = context.watching(Arc::new(Watches::default()));
+        let stop = || stop.clone();
+        tasks.spawn(wiring::run::<Pipelines>(&context, stop()));
+        tasks.spawn(wiring::run::<Runs>(&context, stop()));
+        tasks.spawn(wiring::run::<ModelVersions>(&context, stop()));
+        tasks.spawn(wiring::run::<Rollouts>(&context, stop()));
+        tasks.spawn(wiring::run::<BiasPolicies>(&context, stop()));
+        let health = &context.health;
+        context
+            .watches
+            .begin(&context.client, namespace.as_deref(), health, watches);
     }
     tasks
 }

@@ -7,12 +7,13 @@ use flywheel_engine::bias_policy::{self, BiasPolicyObservation, Judged};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::view::Policies;
 use jiff::Timestamp;
-use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::list;
+use crate::lookup::{Choice, Reader};
+use crate::watch::{Watched, Watches};
 
 /// Reconciles BiasPolicies.
 pub struct BiasPolicies;
@@ -26,19 +27,23 @@ impl Controller for BiasPolicies {
     const NAME: &'static str = "biaspolicy";
     const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::Run];
 
+    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<BiasPolicy>> {
+        &watches.policies
+    }
+
     fn concerns(_: &BiasPolicy, related: &Related) -> bool {
         matches!(related.kind, RelatedKind::PipelineSpec | RelatedKind::Run)
     }
 
     async fn observe(
-        context: &Context,
+        _: &Context,
+        reader: Reader<'_>,
         policy: BiasPolicy,
         (): (),
         now: Timestamp,
     ) -> Result<BiasPolicyObservation, Error> {
-        let namespace = policy.namespace().unwrap_or_default();
-        let pipelines: Vec<FlywheelPipeline> = list(&context.client, &namespace, ListParams::default()).await?;
-        let runs: Vec<FlywheelRun> = list(&context.client, &namespace, ListParams::default()).await?;
+        let pipelines: Vec<FlywheelPipeline> = reader.list(Choice::All).await?;
+        let runs: Vec<FlywheelRun> = reader.list(Choice::All).await?;
         let name = policy.name_any();
         let view = PolicyView::of(&policy);
         let applies = |p: &FlywheelPipeline| !Policies::choose(p, vec![view.clone()]).found.is_empty();

@@ -1,4 +1,4 @@
-//! One module per kind: what its decision must know, gathered by live reads.
+//! One module per kind: what its decision must know, and where that is read.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -7,12 +7,15 @@ use std::future::Future;
 use flywheel_engine::decision::Decision;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
 use serde::Serialize;
 
 use crate::apply::Kind;
 use crate::context::Context;
+use crate::lookup::Reader;
 use crate::metrics::objects::Shown;
+use crate::watch::{Watched, Watches};
 
 pub mod bias_policy;
 pub mod model_version;
@@ -36,6 +39,9 @@ pub trait Controller: Send + Sync + 'static {
     /// Kinds whose changes may concern an object of this kind.
     const RELATED: &'static [RelatedKind];
 
+    /// The watch of the kind.
+    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Self::Object>>;
+
     /// Whether a change of a related object of the same namespace may concern this object.
     fn concerns(object: &Self::Object, related: &Related) -> bool;
 
@@ -50,9 +56,11 @@ pub trait Controller: Send + Sync + 'static {
         None
     }
 
-    /// Gathers the observation; `object` was just read live, before the providers were asked.
+    /// Gathers the observation through this reader. If that asks the API server, so was `object` just read there, before
+    /// the providers were asked.
     fn observe(
         context: &Context,
+        reader: Reader<'_>,
         object: Self::Object,
         answers: Self::Answers,
         now: Timestamp,

@@ -10,12 +10,13 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Guarded, guarded, list, live, pipelines_of, policies, versions};
+use crate::lookup::{Choice, Field, Guarded, Reader};
+use crate::watch::{Watched, Watches};
 
 /// Reconciles FlywheelPipelines.
 pub struct Pipelines;
@@ -35,6 +36,10 @@ impl Controller for Pipelines {
         RelatedKind::BiasPolicy,
         RelatedKind::DeploymentSpec,
     ];
+
+    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<FlywheelPipeline>> {
+        &watches.pipelines
+    }
 
     fn concerns(object: &FlywheelPipeline, related: &Related) -> bool {
         let name = object.name_any();
@@ -72,22 +77,21 @@ impl Controller for Pipelines {
 
     async fn observe(
         context: &Context,
+        reader: Reader<'_>,
         pipeline: FlywheelPipeline,
         answers: Vec<MetricAnswer>,
         now: Timestamp,
     ) -> Result<PipelineObservation, Error> {
-        let client = &context.client;
-        let (namespace, name) = (pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+        let name = pipeline.name_any();
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
         let model = pipeline.spec.model.name.clone();
-        let siblings: Vec<FlywheelPipeline> = list(client, &namespace, pipelines_of(&model)).await?;
+        let siblings: Vec<FlywheelPipeline> = reader.pipelines(&model).await?;
         // Before the runs: a snapshot that is made in between is not taken for one that no run refers to.
-        let of_uid = ListParams::default().labels(&format!("{}={uid}", names::LABEL_PIPELINE_UID));
-        let snapshots: Vec<ControllerRevision> = list(client, &namespace, of_uid).await?;
-        let of_pipeline = ListParams::default().fields(&format!("spec.pipelineRef.name={name}"));
-        let runs: Vec<FlywheelRun> = list(client, &namespace, of_pipeline).await?;
-        let known = versions(client, &namespace, &model).await?;
-        let rollouts: Guarded<Rollout> = guarded(client, &namespace, ListParams::default()).await?;
+        let of_uid = Choice::Label(names::LABEL_PIPELINE_UID, &uid);
+        let snapshots: Vec<ControllerRevision> = reader.list(of_uid).await?;
+        let runs: Vec<FlywheelRun> = reader.list(Choice::Field(Field::RunPipeline, &name)).await?;
+        let known = reader.versions(&model).await?;
+        let rollouts: Guarded<Rollout> = reader.guarded(Choice::All).await?;
         let unreadable = unreadable(&known, &rollouts);
         let (all, mut rollouts) = (known.readable, rollouts.readable);
         // A user's Rollout has no labels: those of the model are told by their versions.
@@ -99,9 +103,9 @@ impl Controller for Pipelines {
                 .filter(|p| p.name_any() != name)
                 .map(|p| (p.name_any(), created(p)))
                 .collect(),
-            policies: policies(client, &namespace, Some(&pipeline)).await?,
+            policies: reader.policies(Some(&pipeline)).await?,
             runs: runs.iter().map(|r| RunFact::of(r, &uid)).collect(),
-            live: live(client, &namespace, pipeline.spec.rollout.as_ref(), &all).await?,
+            live: reader.live_version(pipeline.spec.rollout.as_ref(), &all).await?,
             versions: all.iter().map(VersionView::of).collect(),
             rollouts: rollouts.iter().map(Delivery::of).collect(),
             unreadable,

@@ -9,12 +9,13 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::ListParams;
-use kube::{Client, Error, ResourceExt};
+use kube::core::DeserializeGuard;
+use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Guarded, approvals, get, guarded, policies, rollouts_to};
+use crate::lookup::{Choice, Guarded, Reader};
+use crate::watch::{Watched, Watches};
 
 /// Reconciles Rollouts.
 pub struct Rollouts;
@@ -34,6 +35,10 @@ impl Controller for Rollouts {
         RelatedKind::BiasPolicy,
         RelatedKind::Approval,
     ];
+
+    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Rollout>> {
+        &watches.rollouts
+    }
 
     fn concerns(object: &Rollout, related: &Related) -> bool {
         let target = &object.spec.plan.target_ref.name;
@@ -70,30 +75,32 @@ impl Controller for Rollouts {
 
     async fn observe(
         context: &Context,
+        reader: Reader<'_>,
         rollout: Rollout,
         answers: Vec<Answer>,
         now: Timestamp,
     ) -> Result<RolloutObservation, Error> {
-        let client = &context.client;
-        let namespace = rollout.namespace().unwrap_or_default();
         let target = rollout.spec.plan.target_ref.name.clone();
-        let candidate: Option<Deployment> = get(client, &namespace, &format!("{target}-candidate")).await?;
-        let all = rollouts_to(client, &namespace, &target).await?;
+        let candidate: Option<Deployment> = reader.get(&format!("{target}-candidate")).await?;
+        let all = reader.rollouts_to(&target).await?;
+        let wanted = &rollout.spec.model_version_ref.name;
         // Only names are taken from the other versions: one that cannot be read must not keep a version from going back.
-        let versions = guarded(client, &namespace, ListParams::default()).await?;
-        let versions: Vec<ModelVersion> = versions.readable;
+        let versions: Vec<ModelVersion> = if rollout::names_sides(&rollout) {
+            reader.guarded(Choice::All).await?.readable
+        } else {
+            reader.readable(wanted).await?.into_iter().collect()
+        };
         let owner = candidate
             .as_ref()
             .and_then(|c| c.labels().get(names::LABEL_ROLLOUT_UID).cloned());
-        let wanted = &rollout.spec.model_version_ref.name;
         Ok(RolloutObservation {
             now,
             version: versions.iter().find(|v| v.name_any() == *wanted).cloned(),
-            target: get(client, &namespace, &target).await?,
+            target: reader.get(&target).await?,
             candidate_owner_exists: all.metadata().any(|m| m.uid == owner),
             candidate,
             others: others(&all, &rollout),
-            pipeline: pipeline(client, &namespace, &rollout).await?,
+            pipeline: pipeline(reader, &rollout).await?,
             versions: versions
                 .iter()
                 .map(|v| VersionView {
@@ -101,7 +108,7 @@ impl Controller for Rollouts {
                     uri: v.spec.artifact.uri.0.clone(),
                 })
                 .collect(),
-            approvals: approvals(client, &namespace, &rollout.name_any()).await?,
+            approvals: reader.approvals(&rollout.name_any()).await?,
             answers,
             settings: (*context.settings()).clone(),
             rollout,
@@ -118,15 +125,15 @@ fn is_open(rollout: &Rollout) -> bool {
     rollout.status.as_ref().is_none_or(|s| !s.phase.is_terminal())
 }
 
-async fn pipeline(client: &Client, namespace: &str, rollout: &Rollout) -> Result<Option<PipelineFacts>, Error> {
+async fn pipeline(reader: Reader<'_>, rollout: &Rollout) -> Result<Option<PipelineFacts>, Error> {
     let Some(reference) = &rollout.spec.pipeline_ref else {
         return Ok(None);
     };
-    let found: Option<FlywheelPipeline> = get(client, namespace, &reference.name).await?;
+    let found: Option<FlywheelPipeline> = reader.get(&reference.name).await?;
     let Some(pipeline) = found else {
         return Ok(None);
     };
-    let policies = policies(client, namespace, Some(&pipeline)).await?;
+    let policies = reader.policies(Some(&pipeline)).await?;
     Ok(Some(PipelineFacts::of(&pipeline, &policies)))
 }
 

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::{Client, Error, ResourceExt};
+use kube::core::DeserializeGuard;
+use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Guarded, approvals, get, guarded, list, live, of_model, policies};
+use crate::lookup::{Choice, Field, Guarded, Reader};
+use crate::watch::{Watched, Watches};
 
 /// Reconciles FlywheelRuns.
 pub struct Runs;
@@ -35,6 +36,10 @@ impl Controller for Runs {
         RelatedKind::BiasPolicy,
         RelatedKind::Approval,
     ];
+
+    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<FlywheelRun>> {
+        &watches.runs
+    }
 
     fn concerns(object: &FlywheelRun, related: &Related) -> bool {
         let name = object.name_any();
@@ -60,12 +65,16 @@ impl Controller for Runs {
         object.status.as_ref().is_none_or(|s| s.outcome.is_none())
     }
 
-    async fn observe(context: &Context, run: FlywheelRun, (): (), now: Timestamp) -> Result<RunObservation, Error> {
-        let client = &context.client;
-        let namespace = run.namespace().unwrap_or_default();
+    async fn observe(
+        context: &Context,
+        reader: Reader<'_>,
+        run: FlywheelRun,
+        (): (),
+        now: Timestamp,
+    ) -> Result<RunObservation, Error> {
         let status = run.status.clone().unwrap_or_default();
-        let pipeline: Option<FlywheelPipeline> = get(client, &namespace, &run.spec.pipeline_ref.name).await?;
-        let snapshot = snapshot(client, &namespace, &status).await?;
+        let pipeline: Option<FlywheelPipeline> = reader.get(&run.spec.pipeline_ref.name).await?;
+        let snapshot = snapshot(reader, &status).await?;
         // The snapshot's plan counts once there is one; before, the pipeline's.
         let plan = snapshot.as_ref().map_or_else(
             || pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
@@ -76,7 +85,7 @@ impl Controller for Runs {
             },
         );
         let model = pipeline.as_ref().map(|p| p.spec.model.name.clone()).unwrap_or_default();
-        let all = all_versions(client, &namespace, &model).await?;
+        let all = all_versions(reader, &model).await?;
         let version_name = status
             .model_version
             .as_ref()
@@ -87,23 +96,23 @@ impl Controller for Runs {
             .rollout
             .as_ref()
             .map_or(version_name.as_str(), |r| r.name.as_str());
-        let rollout: Option<Rollout> = get(client, &namespace, rollout_name).await?;
-        let mut decisions = approvals(client, &namespace, &run.name_any()).await?;
+        let rollout: Option<Rollout> = reader.get(rollout_name).await?;
+        let mut decisions = reader.approvals(&run.name_any()).await?;
         // A version is often called like its run; its Approvals must not be seen twice.
         if version_name != run.name_any() {
-            decisions.extend(approvals(client, &namespace, &version_name).await?);
+            decisions.extend(reader.approvals(&version_name).await?);
         }
         Ok(RunObservation {
             now,
             settings: (*context.settings()).clone(),
             snapshot,
-            jobs: jobs(client, &namespace, &run).await?,
-            peers: peers(client, &namespace, &run).await?,
-            live: live(client, &namespace, plan.as_ref(), &all).await?,
+            jobs: jobs(reader, &run).await?,
+            peers: peers(reader, &run).await?,
+            live: reader.live_version(plan.as_ref(), &all).await?,
             version: all.iter().find(|v| v.name_any() == version_name).cloned(),
             versions: all.iter().map(VersionFact::of).collect(),
             rollout: rollout.as_ref().map(RolloutView::of),
-            policies: policies(client, &namespace, pipeline.as_ref()).await?,
+            policies: reader.policies(pipeline.as_ref()).await?,
             approvals: decisions,
             pipeline,
             run,
@@ -117,36 +126,36 @@ impl Controller for Runs {
 
 /// All versions of the model. One that cannot be read is an error: it may be the live one, with which the new one is to
 /// be compared.
-async fn all_versions(client: &Client, namespace: &str, model: &str) -> Result<Vec<ModelVersion>, Error> {
+async fn all_versions(reader: Reader<'_>, model: &str) -> Result<Vec<ModelVersion>, Error> {
     if model.is_empty() {
         return Ok(Vec::new());
     }
-    list(client, namespace, of_model(model)).await
+    reader.list(Choice::Field(Field::VersionModel, model)).await
 }
 
-async fn snapshot(client: &Client, namespace: &str, status: &FlywheelRunStatus) -> Result<Option<SnapshotView>, Error> {
+async fn snapshot(reader: Reader<'_>, status: &FlywheelRunStatus) -> Result<Option<SnapshotView>, Error> {
     let name = status.snapshot.as_ref().map(|s| s.name.clone()).unwrap_or_default();
-    let found: Option<ControllerRevision> = get(client, namespace, &name).await?;
+    let found: Option<ControllerRevision> = reader.get(&name).await?;
     Ok(found.map(|r| SnapshotView {
         name: r.name_any(),
         data: r.data.map(|d| d.0).unwrap_or_default(),
     }))
 }
 
-async fn jobs(client: &Client, namespace: &str, run: &FlywheelRun) -> Result<Vec<JobView>, Error> {
+async fn jobs(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<JobView>, Error> {
     let uid = run.metadata.uid.clone().unwrap_or_default();
-    let mine = ListParams::default().labels(&format!("{}={uid}", names::LABEL_RUN_UID));
-    let jobs: Vec<Job> = list(client, namespace, mine.clone()).await?;
+    let mine = Choice::Label(names::LABEL_RUN_UID, &uid);
+    let jobs: Vec<Job> = reader.list(mine).await?;
     let pods: Vec<Pod> = if jobs.is_empty() {
         Vec::new()
     } else {
-        list(client, namespace, mine).await?
+        reader.list(mine).await?
     };
     Ok(jobs.iter().map(|j| JobView::of(j, &pods)).collect())
 }
 
-async fn peers(client: &Client, namespace: &str, run: &FlywheelRun) -> Result<Vec<Peer>, Error> {
-    let all: Guarded<FlywheelRun> = guarded(client, namespace, ListParams::default()).await?;
+async fn peers(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<Peer>, Error> {
+    let all: Guarded<FlywheelRun> = reader.guarded(Choice::All).await?;
     let others = all.readable.iter().filter(|r| r.metadata.uid != run.metadata.uid);
     Ok(others.filter_map(Peer::of).collect())
 }

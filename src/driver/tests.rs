@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controller::{Related, RelatedKind};
 use crate::testing::{Sent, Server, context, name, refusal};
+use crate::watch::{Watched, Watches};
 
 fn rollout(name: &str) -> Value {
     json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "Rollout",
@@ -31,6 +32,10 @@ impl Controller for Obedient {
     const NAME: &'static str = "obedient";
     const RELATED: &'static [RelatedKind] = &[];
 
+    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Rollout>> {
+        &watches.rollouts
+    }
+
     fn concerns(_: &Rollout, _: &Related) -> bool {
         false
     }
@@ -39,7 +44,13 @@ impl Controller for Obedient {
         (object.name_any() == "asks-the-silent").then(|| pending().boxed())
     }
 
-    async fn observe(_: &Context, object: Rollout, (): (), _: Timestamp) -> Result<Rollout, kube::Error> {
+    async fn observe(
+        _: &Context,
+        _: Reader<'_>,
+        object: Rollout,
+        (): (),
+        _: Timestamp,
+    ) -> Result<Rollout, kube::Error> {
         match &*object.name_any() {
             "hangs" => pending().await,
             _ => Ok(object),
@@ -94,6 +105,36 @@ fn driver(write: fn(&Sent) -> (u16, Value)) -> (Arc<Driver>, Server) {
 
 fn accepted(sent: &Sent) -> (u16, Value) {
     (200, sent.2.clone())
+}
+
+#[tokio::test]
+async fn who_waits_asks_the_api_server_once_in_a_while_and_who_writes_asks_it_always() {
+    let (driver, server) = driver(accepted);
+    for _ in 0..3 {
+        look(&driver, "waits").await.unwrap();
+    }
+    assert_eq!(server.names(), ["waits"], "then the stores were asked");
+    driver.looks().age("shop/waits", TRUSTED);
+    look(&driver, "waits").await.unwrap();
+    assert_eq!(
+        server.names(),
+        ["waits", "waits"],
+        "what the stores say is believed for a while"
+    );
+    look(&driver, "records").await.unwrap();
+    look(&driver, "records").await.unwrap();
+    let asked = server.names().iter().filter(|name| *name == "records").count();
+    assert_eq!(asked, 2, "each write is decided on what was read for it");
+}
+
+#[test]
+fn looks_that_count_no_more_are_forgotten() {
+    let mut looks = Looks::default();
+    for number in 0..5000 {
+        looks.looked(number.to_string());
+        looks.age(&number.to_string(), TRUSTED);
+    }
+    assert!(looks.last.len() <= 1024, "{}", looks.last.len());
 }
 
 #[tokio::test]

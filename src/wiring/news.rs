@@ -5,62 +5,88 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use flywheel_api::{Rollout, condition};
+use flywheel_api::Rollout;
 use futures::{Stream, StreamExt};
 use kube::Resource;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::watcher::{Error, Event};
+use kube::core::DeserializeGuard;
+
+use crate::watch::Change;
 
 /// Objects whose facet, a number that changes with what is looked at, changed, and those that are gone. When the watch
 /// begins anew all objects pass: what went meanwhile is told by nobody, and concerns those that stayed.
-pub fn news<K: Resource + Send + 'static>(
-    events: impl Stream<Item = Result<Event<K>, Error>> + Send + 'static,
-    facet: impl Fn(&K) -> u64 + Send + 'static,
-) -> impl Stream<Item = Result<K, Error>> + Send + 'static {
+pub fn news<O: Resource + Send + Sync + 'static>(
+    changes: impl Stream<Item = Change<O>> + Send + 'static,
+    facet: impl Fn(&O) -> u64 + Send + 'static,
+) -> impl Stream<Item = Arc<O>> + Send + 'static {
     let mut seen = HashMap::<String, u64>::new();
-    events.filter_map(move |event| {
-        let passed = event.map(|event| passed(&mut seen, event, &facet)).transpose();
+    changes.filter_map(move |change| {
+        let passed = passed(&mut seen, change, &facet);
         async { passed }
     })
 }
 
-fn passed<K: Resource>(seen: &mut HashMap<String, u64>, event: Event<K>, facet: impl Fn(&K) -> u64) -> Option<K> {
-    let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
-    match event {
-        Event::Init => {
+/// Objects that changed in any way, and those that are gone.
+pub fn all<O: Send + Sync + 'static>(
+    changes: impl Stream<Item = Change<O>> + Send + 'static,
+) -> impl Stream<Item = Arc<O>> + Send + 'static {
+    changes.filter_map(|change| async {
+        match change {
+            Change::Begun => None,
+            Change::Applied(object) | Change::Deleted(object) => Some(object),
+        }
+    })
+}
+
+/// Objects that are there and changed.
+pub fn present<O: Send + Sync + 'static>(
+    changes: impl Stream<Item = Change<O>> + Send + 'static,
+) -> impl Stream<Item = Arc<O>> + Send + 'static {
+    changes.filter_map(|change| async {
+        match change {
+            Change::Applied(object) => Some(object),
+            Change::Begun | Change::Deleted(_) => None,
+        }
+    })
+}
+
+fn passed<O: Resource>(
+    seen: &mut HashMap<String, u64>,
+    change: Change<O>,
+    facet: impl Fn(&O) -> u64,
+) -> Option<Arc<O>> {
+    let uid = |object: &O| object.meta().uid.clone().unwrap_or_default();
+    match change {
+        Change::Begun => {
             seen.clear();
             None
         }
-        Event::InitDone => None,
-        Event::InitApply(object) | Event::Apply(object) => {
+        Change::Applied(object) => {
             let now = facet(&object);
             (seen.insert(uid(&object), now) != Some(now)).then_some(object)
         }
-        Event::Delete(object) => {
+        Change::Deleted(object) => {
             seen.remove(&uid(&object));
             Some(object)
         }
     }
 }
 
-/// What the neighbours of a Rollout look at: everything but its step, what it waits for, its
-/// checks, its log, and the conditions that do not tell of a foreign hand on the target. One that
-/// cannot be read is news whenever it changes.
+/// What the neighbours of a Rollout look at: what users write, the outline of its phase, its target, the two sides, and
+/// when it settled. One that cannot be read is news whenever it changes.
 pub fn outline(rollout: &DeserializeGuard<Rollout>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &rollout.0 {
         Ok(rollout) => {
-            let mut outline = rollout.clone();
-            outline.metadata.resource_version = None;
-            outline.metadata.managed_fields = None;
-            if let Some(status) = &mut outline.status {
-                (status.step, status.waiting_for, status.progress_since) = (None, None, None);
-                status.checks.clear();
-                status.decisions.clear();
-                status.conditions.retain(|c| c.type_ == condition::TARGET_BOUND);
-            }
-            serde_json::to_string(&outline).unwrap_or_default().hash(&mut hasher);
+            let (metadata, status) = (&rollout.metadata, rollout.status.as_ref());
+            (metadata.generation, &metadata.labels, &metadata.annotations).hash(&mut hasher);
+            metadata.deletion_timestamp.is_some().hash(&mut hasher);
+            let seen = status.map(|s| {
+                let settled = (&s.promoted_at, &s.finished_at);
+                (s.phase.outline(), &s.target_uid, &s.candidate, &s.baseline, settled)
+            });
+            serde_json::to_string(&seen).unwrap_or_default().hash(&mut hasher);
         }
         Err(unreadable) => unreadable.metadata.resource_version.hash(&mut hasher),
     }
@@ -68,9 +94,9 @@ pub fn outline(rollout: &DeserializeGuard<Rollout>) -> u64 {
 }
 
 /// What users write: spec and labels.
-pub fn spec<K>(object: &PartialObjectMeta<K>) -> u64 {
+pub fn spec(object: &impl Resource) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let metadata = &object.metadata;
+    let metadata = object.meta();
     let deleting = metadata.deletion_timestamp.is_some();
     (metadata.generation, &metadata.labels, deleting).hash(&mut hasher);
     hasher.finish()
@@ -96,10 +122,13 @@ mod tests {
         serde_json::from_value(object).expect("a guard takes everything")
     }
 
-    async fn told(events: Vec<Event<Guard>>) -> Vec<String> {
-        let events = stream::iter(events.into_iter().map(Ok));
-        let version = |o: Result<Guard, Error>| o.expect("no error").meta().resource_version.clone();
-        news(events, outline)
+    fn applied(object: Guard) -> Change<Guard> {
+        Change::Applied(Arc::new(object))
+    }
+
+    async fn told(changes: Vec<Change<Guard>>) -> Vec<String> {
+        let version = |o: Arc<Guard>| o.meta().resource_version.clone();
+        news(stream::iter(changes), outline)
             .filter_map(|o| async { version(o) })
             .collect()
             .await
@@ -110,12 +139,11 @@ mod tests {
         let first = rollout("a", "1", "Progressing", "one pod of two");
         assert!(first.0.is_ok(), "{first:?}");
         let events = vec![
-            Event::Init,
-            Event::InitApply(first),
-            Event::InitDone,
-            Event::Apply(rollout("a", "2", "Progressing", "two pods of two")),
-            Event::Apply(rollout("a", "3", "Promoting", "two pods of two")),
-            Event::Apply(rollout("b", "4", "Promoting", "another object of that name")),
+            Change::Begun,
+            applied(first),
+            applied(rollout("a", "2", "Progressing", "two pods of two")),
+            applied(rollout("a", "3", "Observing", "two pods of two")),
+            applied(rollout("b", "4", "Observing", "another object of that name")),
         ];
         assert_eq!(told(events).await, ["1", "3", "4"]);
     }
@@ -126,9 +154,9 @@ mod tests {
             rollout("a", "1", "Progressing", ""),
             rollout("b", "2", "Progressing", ""),
         );
-        let begun = |object: &Guard| [Event::Init, Event::InitApply(object.clone()), Event::InitDone];
-        let mut events: Vec<Event<Guard>> = begun(&one).into();
-        events.push(Event::Apply(other.clone()));
+        let begun = |object: &Guard| [Change::Begun, applied(object.clone())];
+        let mut events: Vec<Change<Guard>> = begun(&one).into();
+        events.push(applied(other.clone()));
         // The first one went without that anybody heard of it: the other one may have waited for that.
         events.extend(begun(&other));
         assert_eq!(told(events).await, ["1", "2", "2"]);
@@ -136,15 +164,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_deletion_is_always_news() {
-        let (was, gone) = (rollout("a", "1", "Promoting", ""), rollout("a", "2", "Promoting", ""));
-        assert_eq!(told(vec![Event::Apply(was), Event::Delete(gone)]).await, ["1", "2"]);
+        let (was, gone) = (rollout("a", "1", "Observing", ""), rollout("a", "2", "Observing", ""));
+        assert_eq!(
+            told(vec![applied(was), Change::Deleted(Arc::new(gone))]).await,
+            ["1", "2"]
+        );
     }
 
     #[tokio::test]
     async fn a_rollout_that_cannot_be_read_is_news_whenever_it_changes() {
         let strange = |version| rollout("a", version, "PhaseOfANewerOperator", "");
         assert!(strange("1").0.is_err());
-        let events = vec![Event::Apply(strange("1")), Event::Apply(strange("2"))];
+        let events = vec![applied(strange("1")), applied(strange("2"))];
         assert_eq!(told(events).await, ["1", "2"]);
     }
 }

@@ -201,6 +201,10 @@ pub struct ModelVersionStatus {
     /// Where it serves or served: the last 32.
     #[schemars(length(max = 32))]
     pub deployments: Vec<DeploymentRecord>,
+    /// Deployments that carry it, or that its Rollouts deliver to or would bring back to it: the first 64 by name. A
+    /// change of one of them is looked at at once.
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub targets: Vec<String>,
     /// Versions that name this one as parent: the last 32.
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub children: Vec<String>,
@@ -220,9 +224,8 @@ pub struct DeploymentRecord {
     pub target: String,
     /// Rollout that brought it.
     pub rollout: UidRef,
-    /// Share of the traffic in percent, as actually set.
-    pub weight: i32,
-    /// Phase of the Rollout.
+    /// Phase of the Rollout, where `Progressing` stands for every phase from `Preparing` to `Promoting`: which step it
+    /// is at, and with which weight, says the Rollout itself.
     #[schemars(length(max = 32))]
     pub phase: String,
     /// When the Rollout was created.

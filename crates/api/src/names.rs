@@ -33,6 +33,8 @@ pub const LABEL_DATASET: &str = "flywheel.dev/dataset";
 pub const LABEL_PARENT: &str = "flywheel.dev/parent";
 /// Label: name of the delivered ModelVersion, on Rollouts and candidate objects.
 pub const LABEL_MODEL_VERSION: &str = "flywheel.dev/model-version";
+/// Label: name of the ModelVersion that a Rollout goes back to, on Rollouts that have begun.
+pub const LABEL_BASELINE_VERSION: &str = "flywheel.dev/baseline-version";
 /// Label: name of the target Deployment, on Rollouts and candidate objects.
 pub const LABEL_TARGET: &str = "flywheel.dev/target";
 /// Label: UID of the Rollout that made a candidate object.
@@ -57,8 +59,8 @@ pub const ANNOTATION_BEGUN: &str = "flywheel.dev/begun";
 /// Annotation on a ModelVersion: digest of the first entry of its lineage. Should its status be lost, its lineage says so.
 pub const ANNOTATION_LINEAGE: &str = "flywheel.dev/lineage";
 
-/// Annotation on a target Deployment: UID of the Rollout that went back on it last. It makes every write that the Rollout
-/// decided on before outdated, so that none can take effect late.
+/// Annotation on a target Deployment: UID of the Rollout that went back on it last, or of its candidate that went without
+/// being removed. It makes every write that was decided on before outdated, so that none can take effect late.
 pub const ANNOTATION_TURNED_BACK: &str = "flywheel.dev/turned-back";
 
 /// Finalizer of a Rollout: traffic goes back and the candidate goes away before the object does.

@@ -70,6 +70,15 @@ impl RolloutPhase {
         )
     }
 
+    /// The phase as far as others look at it: `Progressing` stands for every phase from `Preparing` to `Promoting`.
+    #[must_use]
+    pub const fn outline(self) -> Self {
+        match self {
+            Self::Preparing | Self::Holding | Self::Promoting => Self::Progressing,
+            other => other,
+        }
+    }
+
     /// Whether the Rollout holds its target, so that others queue.
     #[must_use]
     pub const fn holds_target(self) -> bool {

@@ -39,7 +39,8 @@ pub const ROLLOUT: &[(&str, &[&str])] = &[
         &["Progressing", "Queued", "Observing", "Promoted", "RollingBack"],
     ),
     ("Observing", &["Promoted", "RollingBack", "Superseded", "Failed"]),
-    ("RollingBack", &["RolledBack", "Aborted", "Failed"]),
+    // Superseded: another Rollout began on what this one had promoted, while the way back was being decided.
+    ("RollingBack", &["RolledBack", "Aborted", "Superseded", "Failed"]),
     // RollingBack: a person asks for the way back after the end.
     ("Promoted", &["RollingBack"]),
     ("RolledBack", &[]),

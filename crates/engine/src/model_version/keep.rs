@@ -7,7 +7,7 @@ use super::{Delivery, ModelVersionObservation};
 
 /// Why the version must stay, if it must.
 pub(super) fn needed_by(o: &ModelVersionObservation, name: &str) -> Option<String> {
-    if o.serves {
+    if !o.serves.is_empty() {
         return Some(format!("version {name} serves: roll out another version first"));
     }
     if let Some(rollout) = goes_back_to(o, name) {
@@ -25,9 +25,9 @@ pub(super) fn needed_by(o: &ModelVersionObservation, name: &str) -> Option<Strin
 
 /// The conditions that say so; the admission policy of the chart reads them.
 pub(super) fn conditions(o: &ModelVersionObservation, name: &str) -> [Setting; 2] {
-    let live = match o.serves {
-        true => Setting::yes(condition::LIVE, "Serves", "A target's binding carries this version."),
-        false => Setting::no(
+    let live = match o.serves.is_empty() {
+        false => Setting::yes(condition::LIVE, "Serves", "A target's binding carries this version."),
+        true => Setting::no(
             condition::LIVE,
             "DoesNotServe",
             "No target's binding carries this version.",
@@ -93,7 +93,7 @@ mod tests {
                 ..Delivery::default()
             }],
             children: Vec::new(),
-            serves,
+            serves: serves.then(|| "eta".to_owned()).into_iter().collect(),
             namespace_terminating: false,
         }
     }

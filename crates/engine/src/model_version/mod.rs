@@ -1,6 +1,8 @@
 //! A version's place in the loop, derived from its run, its Rollouts and what serves: nothing is decided here but
 //! whether it may be let go.
 
+use std::collections::BTreeSet;
+
 use flywheel_api::condition;
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::lineage::LineageSubject;
@@ -34,8 +36,8 @@ pub struct ModelVersionObservation {
     pub rollouts: Vec<Delivery>,
     /// Names of versions that name this one as parent.
     pub children: Vec<String>,
-    /// A target's binding carries its artifact.
-    pub serves: bool,
+    /// Names of the targets whose binding carries its artifact.
+    pub serves: BTreeSet<String>,
     /// The namespace is being deleted.
     pub namespace_terminating: bool,
 }
@@ -57,8 +59,6 @@ pub struct Delivery {
     pub created: Timestamp,
     /// Where it stands.
     pub phase: RolloutPhase,
-    /// Share of the traffic in percent.
-    pub weight: i32,
     /// A run asked for it; otherwise a person did.
     #[serde(default)]
     pub by_run: bool,
@@ -85,7 +85,6 @@ impl Delivery {
                 .map(|t| t.0)
                 .unwrap_or_default(),
             phase: status.phase,
-            weight: status.weights.map_or(0, |w| w.actual),
             by_run: rollout.spec.run_ref.is_some(),
             serves: false,
         }
@@ -132,6 +131,9 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
     let mut status = stored.clone();
     copy_from_run(o, &mut status);
     status.deployments = deployments(o, &name);
+    let delivered = o.rollouts.iter().map(|r| &r.target);
+    let targets: BTreeSet<&String> = o.serves.iter().chain(delivered).collect();
+    status.targets = targets.into_iter().take(64).cloned().collect();
     status.children = o.children.iter().rev().take(32).rev().cloned().collect();
     let state = state(o, &name, stored.state);
     let mut events = Vec::new();
@@ -210,8 +212,7 @@ fn deployments(o: &ModelVersionObservation, name: &str) -> Vec<DeploymentRecord>
             name: r.name.clone(),
             uid: r.uid.clone(),
         },
-        weight: r.weight,
-        phase: r.phase.name().to_owned(),
+        phase: r.phase.outline().name().to_owned(),
         since: Time(r.created),
     };
     all.into_iter().skip(surplus).map(record).collect()
@@ -225,7 +226,7 @@ fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Versi
         .filter(mine)
         .max_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let rolling = last.is_some_and(|r| r.phase.holds_target());
-    match (rolling, o.serves, last.map(|r| r.phase)) {
+    match (rolling, !o.serves.is_empty(), last.map(|r| r.phase)) {
         (true, ..) => VersionState::RollingOut,
         (false, true, _) => VersionState::Live,
         (false, false, Some(RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed)) => {

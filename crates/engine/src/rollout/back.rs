@@ -14,7 +14,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
-use super::facts::{Carried, is_complete, is_paused, replicas};
+use super::facts::{Carried, Twin, is_complete, is_paused, replicas};
 use super::{candidate, promote};
 use crate::binding;
 use crate::decision::{Action, Decision, PatchKind};
@@ -92,6 +92,9 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
         return leave(draft);
     };
     if matches!(draft.carried(target), Carried::Candidate) {
+        if let (Twin::Rival(name), Some(_)) = (draft.twin(), draft.successor()) {
+            return give_way(draft, &name);
+        }
         if promote::note_takeover(&mut draft) {
             let message = "The target carries the version; its binding goes back.";
             return draft.rest(Standing::new(Kind::Working, "RollingBack", message));
@@ -118,20 +121,30 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     draft.rest(standing)
 }
 
+/// Another Rollout began on what this one had promoted, while the way back was being decided, and its candidate is there:
+/// what the target carries is that one's baseline. One that made nothing yet steps back instead.
+fn give_way(draft: Draft<'_>, name: &str) -> Decision<RolloutStatus> {
+    let message = format!("Rollout {name} took the target over before it went back; roll that one back.");
+    draft.end(RolloutPhase::Superseded, &Why::new("Superseded", message))
+}
+
 /// Gives the target a new resource version, unless the way back did already: a write that was sent before and hangs
 /// would take effect after the Rollout has ended. A foreign value says that somebody else wrote since.
 fn close(draft: &Draft<'_>, target: &Deployment) -> Option<Action> {
-    let annotations = target.metadata.annotations.as_ref();
-    let closed = annotations
-        .and_then(|a| a.get(ANNOTATION_TURNED_BACK))
-        .map(String::as_str)
-        == Some(draft.uid());
     let untouched = matches!(draft.carried(target), Carried::Baseline);
-    (untouched && !closed).then(|| candidate::patch(target, PatchKind::Merge, mark(draft)))
+    outdate(target, draft.uid()).filter(|_| untouched)
 }
 
-fn mark(draft: &Draft<'_>) -> Value {
-    json!({ "metadata": { "annotations": { ANNOTATION_TURNED_BACK: draft.uid() } } })
+/// Leaves the UID of what is over on the target, unless it is there: what was decided before is refused.
+pub(super) fn outdate(target: &Deployment, uid: &str) -> Option<Action> {
+    let annotations = target.metadata.annotations.as_ref();
+    let marked = annotations.and_then(|a| a.get(ANNOTATION_TURNED_BACK));
+    let outdated = marked.is_some_and(|marked| marked == uid);
+    (!outdated).then(|| candidate::patch(target, PatchKind::Merge, mark(uid)))
+}
+
+fn mark(uid: &str) -> Value {
+    json!({ "metadata": { "annotations": { ANNOTATION_TURNED_BACK: uid } } })
 }
 
 fn unbind(draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatus> {
@@ -139,7 +152,7 @@ fn unbind(draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatus> {
     let shown = side.value.as_deref().unwrap_or("no value");
     let why = format!("sets the binding of the target back to {shown}");
     let mut body = binding::patch(&draft.plan().binding, side.value.as_deref(), side.version.as_deref());
-    if let (Some(fields), Value::Object(mark)) = (body.as_object_mut(), mark(&draft)) {
+    if let (Some(fields), Value::Object(mark)) = (body.as_object_mut(), mark(draft.uid())) {
         fields.extend(mark);
     }
     let action = candidate::patch(target, PatchKind::Strategic, body);

@@ -13,7 +13,7 @@ use super::{back, candidate, show};
 use crate::decision::{Action, ChildKind, Decision, Effect, ObjectKey, Patch, PatchKind, Wait};
 
 /// Longest value of a label.
-const LABEL_LENGTH: usize = 63;
+pub const LABEL_LENGTH: usize = 63;
 
 /// Adds the finalizer before anything else: without it a deleted Rollout could leave a candidate behind. The labels by
 /// which versions and pipelines find their Rollouts come along; one that a user made has none.
@@ -34,6 +34,12 @@ pub(super) fn guard(draft: &Draft<'_>) -> Option<Effect> {
     }
     let why = "the traffic must go back before the Rollout may vanish, and its version must find it".to_owned();
     (!fields.is_empty()).then(|| patch(draft, json!({ "metadata": fields }), why))
+}
+
+/// The label that names what the Rollout goes back to, if a label can.
+pub(super) fn baseline_label<'d>(draft: &'d Draft<'_>) -> Option<&'d str> {
+    let version = draft.status.baseline.as_ref()?.version.as_deref()?;
+    (version.len() <= LABEL_LENGTH).then_some(version)
 }
 
 fn missing_labels<'d>(draft: &'d Draft<'_>) -> BTreeMap<&'static str, &'d str> {

@@ -6,7 +6,7 @@
 use flywheel_api::RolloutStatus;
 use flywheel_api::condition;
 use flywheel_api::reference::AutomationLevel;
-use flywheel_api::rollout::{RolloutPhase, RolloutPlan};
+use flywheel_api::rollout::{RolloutPhase, RolloutPlan, Weights};
 use flywheel_api::schema::Digest;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -134,9 +134,16 @@ impl<'a> Draft<'a> {
         self.settle(standing, None)
     }
 
-    /// What follows, with an effect that the stored status permits.
+    /// What follows, with an effect that the stored status permits. While the machine works, an effect changes no word
+    /// of where the Rollout stands: it is over before anybody reads it, and each write of a status costs its neighbours
+    /// a look.
     pub(super) fn act(self, reason: &str, why: String, action: Action) -> Decision<RolloutStatus> {
-        let standing = Standing::new(Kind::Working, reason, why.clone());
+        let conditions = self.o.rollout.status.iter().flat_map(|s| &s.conditions);
+        let mut stored = conditions
+            .filter(|c| c.type_ == condition::RECONCILING)
+            .map(|c| Standing::new(Kind::Working, &c.reason, &*c.message));
+        let standing = stored.next();
+        let standing = standing.unwrap_or_else(|| Standing::new(Kind::Working, reason, why.clone()));
         self.settle(standing, Some(Effect { action, why }))
     }
 
@@ -179,6 +186,18 @@ impl<'a> Draft<'a> {
         self.clear_hold();
         let standing = show::ended(&self.status);
         self.rest(standing)
+    }
+
+    /// Intends these weights; what the candidate really gets stays as it was observed. Whether that was intended before.
+    pub(super) fn head_for(&mut self, wanted: &Weights) -> bool {
+        let weights = self.status.weights.get_or_insert_default();
+        let intended = Weights {
+            actual: weights.actual,
+            ..wanted.clone()
+        };
+        let same = *weights == intended;
+        *weights = intended;
+        same
     }
 
     /// Nothing is waited for at the step any more.

@@ -4,7 +4,7 @@
 //! and the binding's value that is enough to go on, or to end where going on would repeat what was decided.
 
 use flywheel_api::RolloutStatus;
-use flywheel_api::names::ANNOTATION_BEGUN;
+use flywheel_api::names::{ANNOTATION_BEGUN, LABEL_BASELINE_VERSION};
 use flywheel_api::rollout::RolloutPhase;
 use serde_json::json;
 
@@ -16,18 +16,22 @@ use crate::binding;
 use crate::decision::{Decision, Effect};
 use crate::standing::{Kind, Standing};
 
-/// Marks a Rollout that has begun, before its first effect.
+/// Marks a Rollout that has begun, before its first effect; by the label the version that it goes back to finds it.
 pub(super) fn mark(draft: &Draft<'_>) -> Option<Effect> {
     let forward = matches!(
         draft.status.phase,
         RolloutPhase::Preparing | RolloutPhase::Progressing | RolloutPhase::Holding | RolloutPhase::Promoting
     );
     let wanted = candidate::note(draft);
-    if !forward || draft.is_deleting() || note(draft).as_ref() == Some(&wanted) {
+    let label = done::baseline_label(draft);
+    let labels = draft.o.rollout.metadata.labels.as_ref();
+    let labelled = labels.and_then(|l| l.get(LABEL_BASELINE_VERSION)).map(String::as_str) == label;
+    if !forward || draft.is_deleting() || (labelled && note(draft).as_ref() == Some(&wanted)) {
         return None;
     }
     let text = serde_json::to_string(&wanted).ok()?;
-    let body = json!({ "metadata": { "annotations": { ANNOTATION_BEGUN: text } } });
+    let labels = json!({ LABEL_BASELINE_VERSION: label });
+    let body = json!({ "metadata": { "annotations": { ANNOTATION_BEGUN: text }, "labels": labels } });
     let why = "the Rollout has begun, and must not begin again should its status be lost".to_owned();
     Some(done::patch(draft, body, why))
 }

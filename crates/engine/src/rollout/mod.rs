@@ -23,16 +23,28 @@ mod reach;
 mod show;
 mod step;
 
-use flywheel_api::RolloutStatus;
+use flywheel_api::names::ANNOTATION_ADOPT;
 use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::{Rollout, RolloutStatus};
 
 pub use candidate::{ANNOTATION_BASELINE, ANNOTATION_STEP};
+pub use done::LABEL_LENGTH;
 pub use evidence::adoption_digest;
 pub use observation::{Answer, Peer, PipelineFacts, Reading, RolloutObservation};
 pub use query::{due_checks, query};
 
 use crate::decision::Decision;
 use draft::Draft;
+
+/// Whether the decision may have to name the version of a value that it finds on the target, for which it must know all
+/// versions: before the beginning, and when a person takes another value as the baseline.
+#[must_use]
+pub fn names_sides(rollout: &Rollout) -> bool {
+    let phase = rollout.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    let annotations = rollout.metadata.annotations.as_ref();
+    matches!(phase, RolloutPhase::Pending | RolloutPhase::Queued)
+        || annotations.is_some_and(|a| a.contains_key(ANNOTATION_ADOPT))
+}
 
 /// What to do for this Rollout now: record, do one effect, or wait.
 #[must_use]

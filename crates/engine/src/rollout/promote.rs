@@ -63,18 +63,7 @@ fn hand_over<'a>(mut draft: Draft<'a>, target: &'a Deployment) -> Decision<Rollo
         return restart(draft, hash);
     }
     if has_candidate {
-        let baseline = draft.status.weights.as_ref().map(|w| w.baseline_replicas);
-        let whole = full(&draft, target);
-        let wanted = Weights {
-            asked: 100,
-            actual: 0,
-            candidate_replicas: whole,
-            baseline_replicas: if back::is_shrunk(&draft) {
-                baseline.unwrap_or(whole)
-            } else {
-                whole
-            },
-        };
+        let wanted = weights(&draft, target);
         draft = match reach(draft, target, &wanted) {
             ControlFlow::Break(decision) => return decision,
             ControlFlow::Continue(draft) => draft,
@@ -87,6 +76,18 @@ fn hand_over<'a>(mut draft: Draft<'a>, target: &'a Deployment) -> Decision<Rollo
     draft.status.progress_since.get_or_insert(Time(draft.o.now));
     let action = bind(&draft, target, value, side.version.as_deref());
     draft.act("Promoting", why, action)
+}
+
+/// Weights at which the candidate carries the full load, while the target is as it was.
+pub(super) fn weights(draft: &Draft<'_>, target: &Deployment) -> Weights {
+    let shrunk = draft.status.weights.as_ref().filter(|_| back::is_shrunk(draft));
+    let whole = full(draft, target);
+    Weights {
+        asked: 100,
+        actual: 0,
+        candidate_replicas: whole,
+        baseline_replicas: shrunk.map_or(whole, |w| w.baseline_replicas),
+    }
 }
 
 /// The one write that sets what serves.
@@ -109,11 +110,10 @@ pub(super) fn note_takeover(draft: &mut Draft<'_>) -> bool {
 
 /// The target carries the version: its pods must all be of this generation and ready before the candidate goes.
 fn take_over(mut draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatus> {
-    let name = draft.plan().target_ref.name.clone();
     if note_takeover(&mut draft) {
         draft.clear_hold();
-        let message = format!("Deployment {name} carries the version; its pods are replaced.");
-        return draft.rest(Standing::new(Kind::Working, "Promoting", message));
+        let standing = replacing(&draft);
+        return draft.rest(standing);
     }
     if let Some(action) = back::restore(&draft, target) {
         return draft.act(
@@ -134,15 +134,21 @@ fn take_over(mut draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatu
             let why = back::deadline(&draft);
             return back::begin(draft, &why);
         }
-        let since = draft.status.progress_since.as_ref().map_or(draft.o.now, |t| t.0);
-        let message = format!("Waits since {since} until all pods of Deployment {name} serve the version.");
-        return draft.rest(Standing::new(Kind::Working, "Promoting", message));
+        let standing = replacing(&draft);
+        return draft.rest(standing);
     }
     draft.clear_hold();
     match remove_candidate(draft) {
         ControlFlow::Break(decision) => decision,
         ControlFlow::Continue(draft) => promoted(draft),
     }
+}
+
+fn replacing(draft: &Draft<'_>) -> Standing {
+    let name = &draft.plan().target_ref.name;
+    let since = draft.status.progress_since.as_ref().map_or(draft.o.now, |t| t.0);
+    let message = format!("Deployment {name} carries the version since {since}: waits until all its pods serve it.");
+    Standing::new(Kind::Working, "Promoting", message)
 }
 
 /// Takes the candidate away. Continues when it is gone; its pods serve on for the drain time after they left the
@@ -153,16 +159,15 @@ pub(super) fn remove_candidate<'a>(mut draft: Draft<'a>) -> ControlFlow<Decision
         .candidate_deployment
         .as_ref()
         .is_some_and(|c| c.uid.is_some());
-    let message = "Waits until the candidate is gone.";
+    let message = "Waits until the candidate is gone, whose pods leave the Service first.";
+    let standing = Standing::new(Kind::Working, "RemovingCandidate", message);
     match draft.twin() {
         Twin::Ours(found) => {
             draft.status.draining_since.get_or_insert(Time(draft.o.now));
-            let why = "removes the candidate, whose pods leave the Service first".to_owned();
-            ControlFlow::Break(draft.act("RemovingCandidate", why, candidate::delete(found)))
+            let why = "removes the candidate".to_owned();
+            ControlFlow::Break(draft.clean(standing, candidate::delete(found), why))
         }
-        Twin::Going if ours => {
-            ControlFlow::Break(draft.rest(Standing::new(Kind::Working, "RemovingCandidate", message)))
-        }
+        Twin::Going if ours => ControlFlow::Break(draft.rest(standing)),
         _ => ControlFlow::Continue(draft),
     }
 }

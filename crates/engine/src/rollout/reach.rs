@@ -15,6 +15,8 @@ use crate::standing::{Kind, Standing};
 /// What is next on the way to a weight.
 enum Next {
     Reached,
+    /// Pods are waited for, or the intent is to be recorded.
+    Underway,
     Wait(&'static str, String),
     Act(&'static str, String, Action),
     StepBack(String),
@@ -31,9 +33,14 @@ pub(super) fn reach<'a>(
     let decision = match next {
         Next::Reached => return ControlFlow::Continue(draft),
         Next::StepBack(name) => pending::step_back(draft, name),
-        Next::Wait(..) | Next::Act(..) if draft.overdue() => {
+        Next::Underway | Next::Wait(..) | Next::Act(..) if draft.overdue() => {
             let why = back::deadline(&draft);
             back::begin(draft, &why)
+        }
+        Next::Underway => {
+            draft.clear_hold();
+            let standing = underway(&draft);
+            draft.rest(standing)
         }
         Next::Wait(reason, message) => {
             draft.clear_hold();
@@ -45,6 +52,27 @@ pub(super) fn reach<'a>(
         }
     };
     ControlFlow::Break(decision)
+}
+
+/// Where a Rollout stands from the time that it leaves a step until the next weight is reached: one sentence for all of
+/// the way, so that nothing is written but what was decided and what was reached.
+pub(super) fn underway(draft: &Draft<'_>) -> Standing {
+    let since = draft.status.progress_since.as_ref().map_or(draft.o.now, |t| t.0);
+    let wanted = draft.status.weights.clone().unwrap_or_default();
+    let baseline = match draft.plan().capacity.baseline {
+        BaselineCapacity::ShrinkWithWeight if wanted.asked < 100 => {
+            format!(
+                ", then until the baseline has exactly {} ready pods",
+                wanted.baseline_replicas
+            )
+        }
+        BaselineCapacity::ShrinkWithWeight | BaselineCapacity::Keep => String::new(),
+    };
+    let message = format!(
+        "Goes to {} % since {since}: waits for {} ready candidate pods{baseline}.",
+        wanted.asked, wanted.candidate_replicas
+    );
+    Standing::new(Kind::Working, "WaitingForPods", message)
 }
 
 fn next(draft: &mut Draft<'_>, target: &Deployment, wanted: &Weights) -> Next {
@@ -64,8 +92,12 @@ fn next(draft: &mut Draft<'_>, target: &Deployment, wanted: &Weights) -> Next {
         Twin::Ours(found) if candidate::is_stale(draft, found) => return discard(draft, target, found),
         Twin::Ours(found) => Some(found),
     };
-    if let Some(next) = record(draft, wanted, found) {
-        return next;
+    if let Some(action) = lost(draft, target, found) {
+        let why = "the candidate is gone: makes writes outdated that counted on its pods".to_owned();
+        return Next::Act("CandidateLost", why, action);
+    }
+    if record(draft, wanted, found) {
+        return Next::Underway;
     }
     let Some(found) = found else {
         let made = candidate::build(draft, target);
@@ -92,33 +124,25 @@ fn discard(draft: &Draft<'_>, target: &Deployment, found: &Deployment) -> Next {
     Next::Act("TemplateChanged", why, candidate::delete(found))
 }
 
-/// The intent and the observed identity, before anything is done with them.
-fn record(draft: &mut Draft<'_>, wanted: &Weights, found: Option<&Deployment>) -> Option<Next> {
-    let stored = draft.status.weights.clone().unwrap_or_default();
-    let actual = stored.actual;
-    let intended = Weights {
-        actual,
-        ..wanted.clone()
-    };
+/// The candidate went without that the Rollout removed it. A write may be on its way that takes pods from the baseline
+/// because the candidate had as many: it must not meet a candidate that is made anew.
+fn lost(draft: &Draft<'_>, target: &Deployment, found: Option<&Deployment>) -> Option<Action> {
+    let reference = draft.status.candidate_deployment.as_ref().filter(|_| found.is_none())?;
+    let shrinks = draft.plan().capacity.baseline == BaselineCapacity::ShrinkWithWeight;
+    back::outdate(target, reference.uid.as_deref().filter(|_| shrinks)?)
+}
+
+/// The intent and the observed identity, before anything is done with them; whether they were not recorded yet.
+fn record(draft: &mut Draft<'_>, wanted: &Weights, found: Option<&Deployment>) -> bool {
     let uid = found.and_then(|f| f.metadata.uid.clone());
     let reference = draft.status.candidate_deployment.get_or_insert_default();
     let known = reference.uid == uid && !reference.name.is_empty();
-    if intended == stored && known {
-        return None;
-    }
     reference.name = candidate::name(&draft.o.rollout.spec.plan);
     reference.uid = uid;
     if found.is_some() && draft.status.phase == RolloutPhase::Preparing {
         draft.status.phase = RolloutPhase::Progressing;
     }
-    draft.status.weights = Some(intended);
-    Some(Next::Wait(
-        draft.status.phase.name(),
-        format!(
-            "Goes to {} %: {} candidate replicas.",
-            wanted.asked, wanted.candidate_replicas
-        ),
-    ))
+    !draft.head_for(wanted) || !known
 }
 
 fn scale(draft: &Draft<'_>, target: &Deployment, found: &Deployment, wanted: &Weights) -> Next {
@@ -131,9 +155,7 @@ fn scale(draft: &Draft<'_>, target: &Deployment, found: &Deployment, wanted: &We
         );
     }
     if !candidate::is_ready(found, count) {
-        let since = draft.status.progress_since.as_ref().map_or(draft.o.now, |t| t.0);
-        let message = format!("Waits for {count} ready candidate pods since {since}.");
-        return Next::Wait("WaitingForPods", message);
+        return Next::Underway;
     }
     if draft.plan().capacity.baseline == BaselineCapacity::Keep {
         return Next::Reached;
@@ -144,8 +166,7 @@ fn scale(draft: &Draft<'_>, target: &Deployment, found: &Deployment, wanted: &We
         return Next::Act("ShrinkingBaseline", why, candidate::scale(target, baseline));
     }
     if !is_complete(target) {
-        let message = format!("Waits until the baseline has exactly {baseline} ready pods.");
-        return Next::Wait("ShrinkingBaseline", message);
+        return Next::Underway;
     }
     Next::Reached
 }

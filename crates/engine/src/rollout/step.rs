@@ -12,7 +12,7 @@ use super::approve::{self, Gate};
 use super::check::{self, Failing};
 use super::draft::{Draft, Why, later};
 use super::facts::{Carried, Twin, is_paused, ready, replicas};
-use super::reach::reach;
+use super::reach::{reach, underway};
 use super::{back, candidate, pending, promote};
 use crate::binding;
 use crate::decision::Decision;
@@ -272,7 +272,7 @@ fn hold(
             let reason = "AwaitingApproval".to_owned();
             stay(draft, step, Hold { reason, standing })
         }
-        Gate::Open(digest) => leave(draft, index, step, digest),
+        Gate::Open(digest) => leave(draft, target, index, step, digest),
     }
 }
 
@@ -291,7 +291,13 @@ fn lost_weight(draft: &mut Draft<'_>, target: &Deployment, step: &Step) -> Optio
     (!whole).then(|| "Pods of the candidate are missing: the step's weight is reached anew.".to_owned())
 }
 
-fn leave(mut draft: Draft<'_>, index: i32, step: &Step, digest: Option<Digest>) -> Decision<RolloutStatus> {
+fn leave(
+    mut draft: Draft<'_>,
+    target: &Deployment,
+    index: i32,
+    step: &Step,
+    digest: Option<Digest>,
+) -> Decision<RolloutStatus> {
     draft.clear_hold();
     let next = usize::try_from(index + 1)
         .ok()
@@ -305,16 +311,20 @@ fn leave(mut draft: Draft<'_>, index: i32, step: &Step, digest: Option<Digest>) 
                 name: next.name.clone(),
                 ..StepStatus::default()
             });
+            let wanted = candidate::weights(draft.plan(), next.weight, full(&draft, target));
+            draft.head_for(&wanted);
             format!("Leaves step {} for step {} at {} %.", step.name, next.name, next.weight)
         }
         None => {
             promote::enter(&mut draft);
+            let wanted = promote::weights(&draft, target);
+            draft.head_for(&wanted);
             format!("Leaves step {}, the last one, for full weight.", step.name)
         }
     };
     let why = Why::new("StepPassed", message);
     let decision = if next.is_some() { "NextStep" } else { "Promote" };
     draft.remember(decision, &why, digest, false);
-    let reason = draft.status.phase.name();
-    draft.rest(Standing::new(Kind::Working, reason, why.message))
+    let standing = underway(&draft);
+    draft.rest(standing)
 }

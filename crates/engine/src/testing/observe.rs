@@ -233,7 +233,7 @@ impl World {
         let of_model = pipelines
             .iter()
             .filter(|p| p.spec.model.name == version.spec.model_name);
-        let mut plans = of_model
+        let plans = of_model
             .filter_map(|p| p.spec.rollout.as_ref())
             .chain(rollouts.iter().map(|r| &r.spec.plan));
         let carries = |plan: &RolloutPlan| {
@@ -246,7 +246,10 @@ impl World {
         Some(ModelVersionObservation {
             now: self.now,
             run,
-            serves: plans.any(carries),
+            serves: plans
+                .filter(|p| carries(p))
+                .map(|p| p.target_ref.name.clone())
+                .collect(),
             rollouts: rollouts
                 .iter()
                 .map(|r| Delivery::on(r, self.find(Kind::Deployment, &r.spec.plan.target_ref.name).as_ref()))

@@ -154,7 +154,7 @@ fn budget(pairs: &[(usize, u8)]) -> [u8; GROUPS] {
 
 /// All scenes; the long ones as far as the time allows.
 pub fn all(long: bool) -> Vec<Scene> {
-    let mut scenes = vec![delivery(), shrink(), rivals(), approval(), turn()];
+    let mut scenes = vec![delivery(), shrink(), rivals(), successor(), approval(), turn()];
     for scene in &mut scenes {
         if long {
             scene.left[CRASH] = 2;
@@ -288,6 +288,31 @@ fn rivals() -> Scene {
         left: budget(&[(CRASH, 1), (SLOW, 1), (PEOPLE, 1), (ADVERSARY, 1), (SPEC, 1)]),
         sometimes: &["promoted"],
         ..Scene::plain("two Rollouts to one target", world)
+    }
+}
+
+/// A Rollout to a target whose last one is promoted and may still go back.
+fn successor() -> Scene {
+    let mut at_once = testing::plan();
+    at_once["strategy"]["steps"] = json!([]);
+    let mut world = served();
+    world.add(Kind::Rollout, &testing::rollout("second", 2, &at_once));
+    Scene {
+        roads: vec![vec![
+            Move::Deliver("third", 3),
+            Move::Pods("eta-candidate"),
+            Move::Pods("eta"),
+        ]],
+        moves: vec![
+            (None, Move::Pods("eta")),
+            (None, Move::Pods("eta-candidate")),
+            (Some(SPEC), Move::Deliver("third", 3)),
+            (Some(PEOPLE), Move::GoBack("second")),
+            (Some(PEOPLE), Move::GoBack("third")),
+        ],
+        left: budget(&[(CRASH, 1), (SLOW, 1), (PEOPLE, 1), (SPEC, 1)]),
+        sometimes: &["rolled back"],
+        ..Scene::plain("a Rollout after one that may still go back", world)
     }
 }
 

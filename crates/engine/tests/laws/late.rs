@@ -147,10 +147,11 @@ fn a_rollout_that_begins_while_its_predecessor_goes_back_is_not_drifted() {
     go_back(&mut world);
     assert!(world.look(Kind::Rollout, "second"));
     assert!(world.arrive(&begins), "nobody wrote on it");
-    while phase(&world, "second") != RolloutPhase::RolledBack {
+    for _ in 0..20 {
         world.look(Kind::Rollout, "second");
         world.run_deployments();
     }
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
     assert_eq!(world.binding("eta"), Some(testing::uri(1)));
     world.live(3);
     assert_eq!(phase(&world, "third"), RolloutPhase::Promoted);
@@ -158,4 +159,50 @@ fn a_rollout_that_begins_while_its_predecessor_goes_back_is_not_drifted() {
         crate::shop::rollout(&world, "third").baseline.unwrap().value,
         Some(testing::uri(1))
     );
+}
+
+#[test]
+fn replicas_that_are_taken_for_a_candidate_that_is_gone_are_not_taken_beside_the_next_one() {
+    let mut plan = testing::plan();
+    plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
+    let mut world = delivery(&plan);
+    let late = until(&mut world, shrinks);
+    world.delete(Kind::Deployment, "eta-candidate");
+    while !world.names(Kind::Deployment).contains(&"eta-candidate".to_owned()) {
+        assert!(world.look(Kind::Rollout, "second"));
+    }
+    assert!(!world.arrive(&late), "the next candidate has no pods yet");
+    world.live(60);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+}
+
+/// A Rollout without steps is promoted; its way back hangs until the next Rollout, with a step, has its candidate.
+#[test]
+fn a_way_back_that_arrives_after_a_successor_began_leaves_the_target_to_it() {
+    let mut plan = testing::plan();
+    plan["strategy"]["steps"] = json!([]);
+    let mut world = delivery(&plan);
+    world.add(Kind::ModelVersion, &testing::version(3));
+    while phase(&world, "second") != RolloutPhase::Promoted {
+        assert!(world.look(Kind::Rollout, "second"));
+        world.run_deployments();
+    }
+    go_back(&mut world);
+    let late = world.hold(Kind::Rollout, "second").expect("a person asked for it");
+    assert!(matches!(&late.content, Content::Status(s, _) if s["phase"] == "RollingBack"));
+    world.pass(1);
+    world.add(Kind::Rollout, &testing::rollout("third", 3, &testing::plan()));
+    while !world.names(Kind::Deployment).contains(&"eta-candidate".to_owned()) {
+        assert!(world.look(Kind::Rollout, "third"));
+    }
+    assert!(world.arrive(&late), "nobody wrote on it");
+    world.look(Kind::Rollout, "second");
+    assert_eq!(phase(&world, "second"), RolloutPhase::Superseded);
+    assert_eq!(
+        world.binding("eta"),
+        Some(testing::uri(2)),
+        "it is the baseline of the next one"
+    );
+    world.live(60);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Promoted);
 }

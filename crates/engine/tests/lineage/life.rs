@@ -65,7 +65,7 @@ impl Life {
                 run: self.run.clone(),
                 rollouts: self.deliveries.clone(),
                 children: Vec::new(),
-                serves: self.serves,
+                serves: self.serves.then(|| "eta".to_owned()).into_iter().collect(),
                 namespace_terminating: false,
             };
             match decide(&observation) {

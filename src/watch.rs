@@ -1,0 +1,244 @@
+//! Each kind is watched once, and whoever wants to know of its changes is told after the store has them.
+//!
+//! So a look that a change wakes finds that change in the store: what waits by what the store says is woken when that
+//! changes, and only who is about to write has to ask the API server.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
+use futures::{FutureExt, Stream, StreamExt, stream};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use crate::health::Health;
+
+/// An object that may be unreadable.
+pub type Guard<K> = DeserializeGuard<K>;
+
+/// What a listener is told.
+#[derive(Clone, Debug)]
+pub enum Change<O> {
+    /// The watch begins anew: all objects that exist follow, and nobody tells of those that went meanwhile.
+    Begun,
+    /// An object is there, or changed.
+    Applied(Arc<O>),
+    /// An object is gone.
+    Deleted(Arc<O>),
+}
+
+/// The watch of one kind.
+pub struct Watched<O: Resource<DynamicType = ()> + Clone + 'static> {
+    name: &'static str,
+    labels: Option<&'static str>,
+    store: Store<O>,
+    /// What writes the store; nothing for a kind of which nobody needs more than the news.
+    writer: Mutex<Option<Writer<O>>>,
+    listeners: Mutex<Vec<UnboundedSender<Change<O>>>>,
+}
+
+impl<O> Watched<O>
+where
+    O: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// A kind whose objects are kept.
+    fn kept(name: &'static str) -> Self {
+        let (store, writer) = reflector::store();
+        Self {
+            name,
+            labels: None,
+            store,
+            writer: Mutex::new(Some(writer)),
+            listeners: Mutex::default(),
+        }
+    }
+
+    /// A kind of whose objects only the news are told, of those with this label.
+    fn told(name: &'static str, labels: Option<&'static str>) -> Self {
+        Self {
+            labels,
+            writer: Mutex::new(None),
+            ..Self::kept(name)
+        }
+    }
+
+    /// The objects; empty until the watch has begun, and for ever if none are kept.
+    pub fn store(&self) -> Store<O> {
+        self.store.clone()
+    }
+
+    /// The objects, once all that exist are known.
+    pub fn known(&self) -> Option<Vec<Arc<O>>> {
+        let ready = self.store.wait_until_ready().now_or_never();
+        ready.is_some_and(|ready| ready.is_ok()).then(|| self.store.state())
+    }
+
+    /// The object of that name, if the watch knows one.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<O>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// All changes from now on. Whoever listens before the watch begins hears of every object.
+    pub fn listen(&self) -> impl Stream<Item = Change<O>> + Send + 'static {
+        let (sender, receiver) = unbounded_channel();
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sender);
+        stream::unfold(receiver, |mut receiver: UnboundedReceiver<Change<O>>| async move {
+            receiver.recv().await.map(|change| (change, receiver))
+        })
+    }
+
+    fn tell(&self, change: &Change<O>) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.send(change.clone()).is_ok());
+    }
+
+    /// Follows the objects for ever; a watch that fails is begun anew after a pause.
+    async fn follow(self: Arc<Self>, api: Api<O>, health: Arc<Health>) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let any = watcher::Config::default();
+        let config = self.labels.map_or(any.clone(), |labels| any.labels(labels));
+        let mut events = pin!(watcher(api, config).default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.pass(writer.as_mut(), event),
+                Err(error) => {
+                    tracing::warn!(kind = self.name, %error, "a watch failed");
+                    health.watch_failed(self.name, Instant::now());
+                }
+            }
+        }
+    }
+
+    /// The store first, then the listeners.
+    fn pass(&self, writer: Option<&mut Writer<O>>, event: Event<O>) {
+        let keeps = writer.is_some();
+        if let Some(writer) = writer {
+            writer.apply_watcher_event(&event);
+        }
+        match event {
+            Event::Init if !keeps => self.tell(&Change::Begun),
+            // What is kept is told when all of it is in the store.
+            Event::InitApply(_) if keeps => {}
+            Event::InitDone if keeps => {
+                self.tell(&Change::Begun);
+                self.store
+                    .state()
+                    .into_iter()
+                    .for_each(|o| self.tell(&Change::Applied(o)));
+            }
+            Event::Init | Event::InitDone => {}
+            Event::InitApply(object) | Event::Apply(object) => self.tell(&Change::Applied(Arc::new(object))),
+            Event::Delete(object) => self.tell(&Change::Deleted(Arc::new(object))),
+        }
+    }
+}
+
+/// The watches of one namespace, or of all.
+pub struct Watches {
+    /// FlywheelPipelines.
+    pub pipelines: Arc<Watched<Guard<FlywheelPipeline>>>,
+    /// FlywheelRuns.
+    pub runs: Arc<Watched<Guard<FlywheelRun>>>,
+    /// ModelVersions.
+    pub versions: Arc<Watched<Guard<ModelVersion>>>,
+    /// Rollouts.
+    pub rollouts: Arc<Watched<Guard<Rollout>>>,
+    /// BiasPolicies.
+    pub policies: Arc<Watched<Guard<BiasPolicy>>>,
+    /// Approvals.
+    pub approvals: Arc<Watched<Guard<Approval>>>,
+    /// Deployments, told only: users have many, and a decision needs two of them.
+    pub deployments: Arc<Watched<PartialObjectMeta<Deployment>>>,
+    /// Jobs of runs, told only.
+    pub jobs: Arc<Watched<PartialObjectMeta<Job>>>,
+    /// Pods of runs, told only.
+    pub pods: Arc<Watched<PartialObjectMeta<Pod>>>,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self {
+            pipelines: Arc::new(Watched::kept("flywheelpipelines")),
+            runs: Arc::new(Watched::kept("flywheelruns")),
+            versions: Arc::new(Watched::kept("modelversions")),
+            rollouts: Arc::new(Watched::kept("rollouts")),
+            policies: Arc::new(Watched::kept("biaspolicies")),
+            approvals: Arc::new(Watched::kept("approvals")),
+            deployments: Arc::new(Watched::told("deployments", None)),
+            jobs: Arc::new(Watched::told("jobs", Some(names::LABEL_RUN))),
+            pods: Arc::new(Watched::told("pods", Some(names::LABEL_RUN))),
+        }
+    }
+}
+
+/// What every watch needs.
+struct Begin<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    health: &'a Arc<Health>,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Begin<'_> {
+    /// An API of one namespace, or of all.
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    fn one<O>(&mut self, watched: &Arc<Watched<O>>)
+    where
+        O: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let follow = watched.clone().follow(self.api(), self.health.clone());
+        self.tasks.spawn(follow);
+    }
+}
+
+impl Watches {
+    /// Begins to watch; whoever wants to hear of every object listens before.
+    pub fn begin(&self, client: &Client, namespace: Option<&str>, health: &Arc<Health>, tasks: &mut JoinSet<()>) {
+        let mut all = Begin {
+            client,
+            namespace,
+            health,
+            tasks,
+        };
+        all.one(&self.pipelines);
+        all.one(&self.runs);
+        all.one(&self.versions);
+        all.one(&self.rollouts);
+        all.one(&self.policies);
+        all.one(&self.approvals);
+        all.one(&self.deployments);
+        all.one(&self.jobs);
+        all.one(&self.pods);
+    }
+}
