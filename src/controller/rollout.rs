@@ -44,7 +44,9 @@ impl Controller for Rollouts {
         let target = &object.spec.plan.target_ref.name;
         let open = is_open(object);
         match related.kind {
-            RelatedKind::Deployment => related.name == *target || related.name == format!("{target}-candidate"),
+            RelatedKind::Deployment => {
+                related.name.strip_suffix("-candidate").unwrap_or(&related.name) == target || related.name == *target
+            }
             // Without the label it was just made, or a person took it away: then it may be about any target.
             RelatedKind::RolloutOutline => {
                 let elsewhere = related.labels.get(names::LABEL_TARGET).is_some_and(|t| t != target);

@@ -1,7 +1,7 @@
 //! Watches that pass on what changes something that somebody looks at.
 //!
-//! A Rollout writes its status some ten times a step; what its neighbours look at changes in half of these. Each event
-//! that is passed on costs every neighbour a look at the world by live reads.
+//! A Rollout writes its status twice a step; what its neighbours look at changes at its beginning and its end alone. Each
+//! change that is passed on costs every neighbour a look.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
