@@ -83,6 +83,8 @@ impl Controller for Rollouts {
         now: Timestamp,
     ) -> Result<RolloutObservation, Error> {
         let target = rollout.spec.plan.target_ref.name.clone();
+        // The target first: a write on it is refused if it changed since, and whoever makes the candidate anew changes it.
+        let found: Option<Deployment> = reader.get(&target).await?;
         let candidate: Option<Deployment> = reader.get(&format!("{target}-candidate")).await?;
         let all = reader.rollouts_to(&target).await?;
         let wanted = &rollout.spec.model_version_ref.name;
@@ -98,7 +100,7 @@ impl Controller for Rollouts {
         Ok(RolloutObservation {
             now,
             version: versions.iter().find(|v| v.name_any() == *wanted).cloned(),
-            target: reader.get(&target).await?,
+            target: found,
             candidate_owner_exists: all.metadata().any(|m| m.uid == owner),
             candidate,
             others: others(&all, &rollout),

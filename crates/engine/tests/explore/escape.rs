@@ -1,6 +1,7 @@
 //! The way back, from everywhere: with every fault over, with the brake pulled, no metric provider and nobody else at
 //! work, a Rollout that is told to go back restores what served before it, and what arrives late changes nothing.
 
+use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{Rollout, RolloutStatus};
 use flywheel_engine::testing::{Held, Kind, World};
 use serde_json::json;
@@ -38,7 +39,7 @@ fn stuck(world: &World, name: &str, status: &RolloutStatus, late: Option<&Held>)
     let expected = if carried == before || carried == wanted {
         before
     } else {
-        carried
+        carried.clone()
     };
     let mut world = world.clone();
     world.answers.clear();
@@ -53,6 +54,11 @@ fn stuck(world: &World, name: &str, status: &RolloutStatus, late: Option<&Held>)
         return Some(format!(
             "{name}, told to go back, is still {phase:?} after {ROUNDS} quiet minutes"
         ));
+    }
+    if phase(&world) == Some(RolloutPhase::Superseded) {
+        // Another Rollout had begun on what this one had promoted: it has the target, and may be told to go back.
+        let is = world.binding("eta");
+        return (is != carried).then(|| format!("{name} left the target to another Rollout, and changed it to {is:?}"));
     }
     if let Some(found) = serves(&world, status, expected.as_deref()) {
         return Some(format!("{name} went back, and {found}"));

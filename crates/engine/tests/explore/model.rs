@@ -15,7 +15,7 @@ use stateright::{Model, Property};
 
 use crate::rules::{INVARIANTS, Violation};
 use crate::scenes::Scene;
-use crate::space::{Print, Space, Step};
+use crate::space::{Print, Space, Step, read_before};
 
 /// What one operator is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,7 +129,13 @@ impl Loop {
                     let view = self.space.view(state.world, since, &stale);
                     // A write on the very object that is outdated is refused.
                     let decided = self.space.decide(view, &actor);
-                    if decided.is_some_and(|write| !self.space.guards(write, &stale)) {
+                    let earlier =
+                        read_before(&stale).filter(|key| before.world.content(key) != known.world.content(key));
+                    let refused = |write| {
+                        let mut outdated = std::iter::once(&stale).chain(&earlier);
+                        outdated.any(|key| self.space.guards(write, key))
+                    };
+                    if decided.is_some_and(|write| !refused(write)) {
                         actions.push(Act::Decide(who, actor.clone(), stale));
                     }
                 }

@@ -90,10 +90,16 @@ fn no_order_of_things_breaks_an_invariant() {
     // Printed here, because another test may have silenced what panics say.
     for (name, visit) in &visits {
         visit.broken.iter().for_each(|told| eprintln!("{name}:\n{told}"));
-        visit.missed.iter().for_each(|missed| eprintln!("{name}: never reached {missed}"));
+        visit
+            .missed
+            .iter()
+            .for_each(|missed| eprintln!("{name}: never reached {missed}"));
     }
     let good = visits.iter().all(|(_, v)| v.broken.is_empty() && v.missed.is_empty());
-    assert!(good, "an invariant was broken, or something that must be reached was not");
+    assert!(
+        good,
+        "an invariant was broken, or something that must be reached was not"
+    );
     assert!(
         !is_long() || total >= 1_000_000,
         "only {total} distinct states were visited"

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use flywheel_engine::decision::Action;
-use flywheel_engine::testing::{Content, Held, Key, World};
+use flywheel_engine::testing::{Content, Held, Key, Kind, World};
 
 use crate::escape;
 use crate::moves::Move;
@@ -104,11 +104,15 @@ impl Space {
         print
     }
 
-    /// The world as a slow reader sees it: one object, the answers and the time are of an earlier world.
+    /// The world as a slow reader sees it: one object, what is read before it, the answers and the time are of an earlier
+    /// world.
     pub fn view(&self, now: Print, since: Print, stale: &Key) -> Print {
         known(&self.views, (now, since, stale.clone()), || {
             let before = self.world(since);
             let mut mixed = self.world(now).world.with_object_of(&before.world, stale);
+            if let Some(earlier) = read_before(stale) {
+                mixed = mixed.with_object_of(&before.world, &earlier);
+            }
             mixed.now = before.world.now;
             mixed.answers.clone_from(&before.world.answers);
             let print = mixed.fingerprint();
@@ -203,4 +207,10 @@ fn guard(held: &Held) -> Option<Key> {
             Action::Delete(key) => Some((key.kind.into(), key.name.clone())),
         },
     }
+}
+
+/// A target is read before its candidate: who saw an old candidate saw a target that was as old.
+pub fn read_before(key: &Key) -> Option<Key> {
+    let target = key.1.strip_suffix("-candidate").filter(|_| key.0 == Kind::Deployment)?;
+    Some((Kind::Deployment, target.to_owned()))
 }
