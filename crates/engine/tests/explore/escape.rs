@@ -1,12 +1,11 @@
 //! The way back, from everywhere: with every fault over, with the brake pulled, no metric provider and nobody else at
 //! work, a Rollout that is told to go back restores what served before it, and what arrives late changes nothing.
 
-use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{Rollout, RolloutStatus};
 use flywheel_engine::testing::{Held, Kind, World};
 use serde_json::json;
 
-use crate::rules::Violation;
+use crate::rules::{Violation, gives_way};
 
 /// Rounds of a minute in which a way back must end.
 const ROUNDS: usize = 6;
@@ -41,6 +40,9 @@ fn stuck(world: &World, name: &str, status: &RolloutStatus, late: Option<&Held>)
     } else {
         carried.clone()
     };
+    let yields = world
+        .find::<Rollout>(Kind::Rollout, name)
+        .is_some_and(|r| gives_way(world, &r));
     let mut world = world.clone();
     world.answers.clear();
     world.settings.brake.engaged = true;
@@ -55,8 +57,8 @@ fn stuck(world: &World, name: &str, status: &RolloutStatus, late: Option<&Held>)
             "{name}, told to go back, is still {phase:?} after {ROUNDS} quiet minutes"
         ));
     }
-    if phase(&world) == Some(RolloutPhase::Superseded) {
-        // Another Rollout had begun on what this one had promoted: it has the target, and may be told to go back.
+    if yields {
+        // The other one has the target, and may itself be told to go back.
         let is = world.binding("eta");
         return (is != carried).then(|| format!("{name} left the target to another Rollout, and changed it to {is:?}"));
     }

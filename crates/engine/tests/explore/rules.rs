@@ -115,7 +115,13 @@ pub fn of_decision(seen: &World, held: &Held) -> Option<Violation> {
             Action::Create(child) => created(seen, held, child),
             _ => Ok(()),
         },
-        (Content::Effect(_), Kind::Rollout) => {
+        (Content::Effect(action), Kind::Rollout) => {
+            if let (Action::Patch(patch), true) = (&**action, gives_way(seen, &read(&held.before)))
+                && patch.object.name == "eta"
+            {
+                let found = format!("{} writes on a target that is another's", held.actor.1);
+                return Some(Violation::new("I17", found));
+            }
             let mut after = seen.clone();
             after.arrive(held);
             if after.writes.is_empty() {
@@ -301,6 +307,19 @@ fn serving(world: &World, name: &str) -> i64 {
     spec.map_or(0, |wanted| wanted.min(world.ready(name)))
 }
 
+/// Whether this Rollout's way back was recorded after the next one had made its candidate: what is left to do is to end.
+pub fn gives_way(world: &World, rollout: &Rollout) -> bool {
+    let status = rollout.status.clone().unwrap_or_default();
+    let candidate = world.raw(&(Kind::Deployment, "eta-candidate".to_owned()));
+    let owner = candidate.and_then(|c| c["metadata"]["labels"]["flywheel.dev/rollout-uid"].as_str());
+    let took_over = status.promoted_at.is_some() && world.binding("eta") == status.candidate.and_then(|c| c.value);
+    let others: Vec<Rollout> = world.all(Kind::Rollout);
+    let another = others
+        .iter()
+        .any(|r| r.metadata.uid != rollout.metadata.uid && r.metadata.uid.as_deref() == owner);
+    status.phase == RolloutPhase::RollingBack && took_over && another
+}
+
 /// What a world breaks by itself.
 pub fn of_world(world: &World) -> Option<Violation> {
     let works = |r: &&Rollout| {
@@ -308,7 +327,7 @@ pub fn of_world(world: &World) -> Option<Violation> {
         // One that has recorded its beginning and done nothing yet may have to step back.
         let made = status.candidate_deployment.is_some_and(|c| c.uid.is_some());
         let took_over = status.weights.is_some_and(|w| w.actual == 100);
-        status.phase.holds_target() && (made || took_over)
+        status.phase.holds_target() && (made || took_over) && !gives_way(world, r)
     };
     let all: Vec<Rollout> = world.all(Kind::Rollout);
     let at_work: Vec<_> = all
