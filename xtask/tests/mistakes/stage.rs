@@ -1,0 +1,156 @@
+//! A stage for stories: a world in which an operator, time and people act, watched by the suites.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use flywheel_api::approval::ApprovalDecision;
+use flywheel_engine::decision::Action;
+use flywheel_engine::testing::{Content, DECIDED, Held, Key, Kind, Mistake, World};
+
+use crate::check::Laws;
+use crate::recorder::Recorder;
+
+/// A story: what happens, and what must have come of it.
+pub type Story = fn(&mut Stage);
+
+/// Rounds in which the operator must come to rest.
+const ROUNDS: usize = 80;
+
+/// A world that is watched.
+pub struct Stage {
+    pub world: World,
+    recorder: Recorder,
+}
+
+/// What each of the two suites that judge histories found first.
+#[derive(Default)]
+pub struct Found {
+    /// A law, or an end that is not the one that it should be.
+    pub laws: Option<String>,
+    /// Invariant and sentence of the trace checker.
+    pub trace: Option<(&'static str, String)>,
+}
+
+/// Plays a story with a mistake, or with none.
+pub fn play(story: Story, mistake: Option<Mistake>) -> Found {
+    let mut stage = Stage {
+        world: World::default(),
+        recorder: Recorder::default(),
+    };
+    stage.world.mistake = mistake;
+    let end = attempt(|| story(&mut stage));
+    let laws = attempt(|| Laws::default().check(&stage.world, false));
+    let violations = xtask::trace::check(&stage.recorder.history());
+    Found {
+        laws: laws.or(end),
+        trace: violations.into_iter().next().map(|v| (v.invariant, v.message)),
+    }
+}
+
+/// What stops the action, if something does.
+fn attempt(action: impl FnOnce()) -> Option<String> {
+    let why = panic::catch_unwind(AssertUnwindSafe(action)).err()?;
+    let text = why.downcast_ref::<String>().cloned();
+    Some(text.unwrap_or_else(|| (*why.downcast_ref::<&str>().unwrap_or(&"it stops")).to_owned()))
+}
+
+impl Stage {
+    /// Begins with that world, in which nothing was decided yet.
+    pub fn begin(&mut self, build: impl FnOnce(&mut World)) {
+        build(&mut self.world);
+        self.recorder.note(&self.world, None);
+    }
+
+    /// Something happens that is none of the operator's doing, and the operator sees it a little later.
+    pub fn happens(&mut self, what: impl FnOnce(&mut World)) {
+        what(&mut self.world);
+        self.recorder.note(&self.world, None);
+        self.world.pass(15);
+    }
+
+    pub fn person(&mut self, who: &str, decision: ApprovalDecision) {
+        self.happens(|w| drop(w.person(who, decision)));
+    }
+
+    /// A write arrives now.
+    pub fn arrive(&mut self, held: &Held) -> bool {
+        let done = self.world.arrive(held);
+        self.recorder.note(&self.world, Some(held));
+        done
+    }
+
+    /// The operator looks at everything once. Returns whether it wrote.
+    fn look_around(&mut self) -> bool {
+        let decided = |key: &&Key| DECIDED.contains(&key.0);
+        let keys: Vec<Key> = self.world.keys().filter(decided).cloned().collect();
+        let mut wrote = false;
+        for (kind, name) in keys {
+            if let Some(held) = self.world.hold(kind, &name) {
+                wrote |= self.arrive(&held);
+            }
+        }
+        wrote
+    }
+
+    /// The operator works until it waits everywhere.
+    pub fn settle(&mut self) {
+        for _ in 0..ROUNDS {
+            if !self.look_around() {
+                return;
+            }
+        }
+        panic!("the operator does not come to rest");
+    }
+
+    /// Everything goes on that can go on now.
+    pub fn turn(&mut self) {
+        for _ in 0..ROUNDS {
+            self.settle();
+            let before = self.world.writes.len();
+            self.world.run_jobs();
+            self.world.run_deployments();
+            self.recorder.note(&self.world, None);
+            self.settle();
+            if self.world.writes.len() == before {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    /// Time goes by, that many minutes.
+    pub fn live(&mut self, minutes: usize) {
+        for _ in 0..minutes {
+            self.turn();
+            self.world.pass(60);
+        }
+        self.turn();
+    }
+
+    /// Goes on until such an effect is decided, and holds it.
+    pub fn until(&mut self, wanted: fn(&Action) -> bool) -> Held {
+        for _ in 0..100 {
+            let keys: Vec<Key> = self.world.keys().cloned().collect();
+            let mut wrote = false;
+            for (kind, name) in keys {
+                let Some(held) = self.world.hold(kind, &name) else {
+                    continue;
+                };
+                if matches!(&held.content, Content::Effect(action) if wanted(action)) {
+                    return held;
+                }
+                wrote |= self.arrive(&held);
+            }
+            if !wrote {
+                self.world.run_jobs();
+                self.world.run_deployments();
+                self.recorder.note(&self.world, None);
+                self.world.pass(30);
+            }
+        }
+        panic!("no such effect is decided");
+    }
+
+    pub fn exists(&self, kind: Kind, name: &str) -> bool {
+        self.world.raw(&(kind, name.to_owned())).is_some()
+    }
+}
