@@ -6,6 +6,8 @@ use flywheel_api::approval::ApprovalDecision;
 use flywheel_engine::decision::Action;
 use flywheel_engine::testing::{Content, DECIDED, Held, Key, Kind, Mistake, World};
 
+use xtask::trace::Violation;
+
 use crate::check::Laws;
 use crate::recorder::Recorder;
 
@@ -21,13 +23,12 @@ pub struct Stage {
     recorder: Recorder,
 }
 
-/// What each of the two suites that judge histories found first.
-#[derive(Default)]
+/// What each of the two suites that judge histories found.
 pub struct Found {
-    /// A law, or an end that is not the one that it should be.
+    /// A law that was broken, or an end that is not the one that it should be.
     pub laws: Option<String>,
-    /// Invariant and sentence of the trace checker.
-    pub trace: Option<(&'static str, String)>,
+    /// What the trace checker says.
+    pub trace: Vec<Violation>,
 }
 
 /// Plays a story with a mistake, or with none.
@@ -39,10 +40,9 @@ pub fn play(story: Story, mistake: Option<Mistake>) -> Found {
     stage.world.mistake = mistake;
     let end = attempt(|| story(&mut stage));
     let laws = attempt(|| Laws::default().check(&stage.world, false));
-    let violations = xtask::trace::check(&stage.recorder.history());
     Found {
         laws: laws.or(end),
-        trace: violations.into_iter().next().map(|v| (v.invariant, v.message)),
+        trace: xtask::trace::check(&stage.recorder.history()),
     }
 }
 

@@ -106,8 +106,8 @@ mistakes! {
     CeilingUnheard = "I18",
     /// The brake stops nothing.
     BrakeUnheard = "I18",
-    /// The operator's clock is an hour ahead.
-    ClockAhead = "I19",
+    /// A step is left before its shortest time.
+    ShortestTimeForgotten = "I19",
     /// A check without data passes (argo-rollouts#3850).
     NoDataPasses = "I21",
     /// A bias policy that was deleted counts as passed.

@@ -3,7 +3,6 @@
 use flywheel_api::FlywheelRun;
 use flywheel_api::approval::ApprovalDecision;
 use flywheel_api::reference::{AutomationLevel, WaitingFor};
-use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use super::Mistake;
@@ -17,9 +16,6 @@ use crate::settings::Settings;
 /// What is wrong in the observation of a pipeline.
 pub fn pipeline(mistake: Mistake, o: &mut PipelineObservation) {
     settings(mistake, &mut o.settings);
-    if mistake == Mistake::ClockAhead {
-        o.now += SignedDuration::from_hours(1);
-    }
 }
 
 /// What is wrong in the observation of a run.
@@ -28,7 +24,6 @@ pub fn run(mistake: Mistake, o: &mut RunObservation) {
     let waiting = o.run.status.as_ref().and_then(|s| s.waiting_for.clone());
     approvals(mistake, &mut o.approvals, waiting.as_ref());
     match mistake {
-        Mistake::ClockAhead => o.now += SignedDuration::from_hours(1),
         Mistake::NextAttemptTooEarly => {
             for job in o.jobs.iter_mut().filter(|j| j.state == JobState::Active && !j.deleting) {
                 job.pods.clear();
@@ -68,7 +63,10 @@ pub fn rollout(mistake: Mistake, o: &mut RolloutObservation) {
     let status = o.rollout.status.clone().unwrap_or_default();
     approvals(mistake, &mut o.approvals, status.waiting_for.as_ref());
     match mistake {
-        Mistake::ClockAhead => o.now += SignedDuration::from_hours(1),
+        Mistake::ShortestTimeForgotten => {
+            let steps = o.rollout.spec.plan.strategy.steps.iter_mut();
+            steps.for_each(|s| s.min_duration = None);
+        }
         Mistake::AskedIsReady => o.target.iter_mut().chain(&mut o.candidate).for_each(ready),
         Mistake::AdoptsByName => {
             if let (Some(candidate), Some(uid)) = (&mut o.candidate, o.rollout.metadata.uid.clone()) {

@@ -127,9 +127,8 @@ fn done(mistake: Mistake, world: &World, before: &Value, action: &mut Action) {
             }
         }
         (Mistake::BackToNothing, Action::Patch(patch)) if before["status"]["phase"] == "RollingBack" => {
-            let env = &mut patch.body["spec"]["template"]["spec"]["containers"][0]["env"][0];
-            if env.is_object() {
-                *env = json!({ "name": env["name"], "$patch": "delete" });
+            if let Some(variable) = patch.body.pointer_mut("/spec/template/spec/containers/0/env/0") {
+                *variable = json!({ "name": variable["name"], "$patch": "delete" });
             }
         }
         (Mistake::WholeListWritten, Action::Patch(patch)) => patch.kind = PatchKind::Merge,
