@@ -14,19 +14,28 @@ use crate::recorder::Recorder;
 /// A story: what happens, and what must have come of it.
 pub type Story = fn(&mut Stage);
 
-/// Rounds in which the operator must come to rest.
+/// Rounds in which everything must come to rest.
 const ROUNDS: usize = 80;
+/// Writes in a row after which an object must come to rest.
+const WRITES: usize = 40;
 
 /// A world that is watched.
 pub struct Stage {
     pub world: World,
     recorder: Recorder,
+    laws: Laws,
+    /// The operator, or the world with it, did not come to rest.
+    restless: bool,
+    /// The brake is pulled from now on.
+    braked: bool,
 }
 
-/// What each of the two suites that judge histories found.
+/// What was found in a story.
 pub struct Found {
-    /// A law that was broken, or an end that is not the one that it should be.
+    /// The law that was broken; that everything comes to rest is one.
     pub laws: Option<String>,
+    /// Why the story does not end as it should.
+    pub end: Option<String>,
     /// What the trace checker says.
     pub trace: Vec<Violation>,
 }
@@ -36,12 +45,16 @@ pub fn play(story: Story, mistake: Option<Mistake>) -> Found {
     let mut stage = Stage {
         world: World::default(),
         recorder: Recorder::default(),
+        laws: Laws::default(),
+        restless: false,
+        braked: false,
     };
     stage.world.mistake = mistake;
     let end = attempt(|| story(&mut stage));
-    let laws = attempt(|| Laws::default().check(&stage.world, false));
+    let broken = attempt(|| stage.judge());
     Found {
-        laws: laws.or(end),
+        laws: broken.or_else(|| end.clone().filter(|_| stage.restless)),
+        end,
         trace: xtask::trace::check(&stage.recorder.history()),
     }
 }
@@ -71,6 +84,18 @@ impl Stage {
         self.happens(|w| drop(w.person(who, decision)));
     }
 
+    /// The administrator pulls the brake, and leaves it so.
+    pub fn brake(&mut self) {
+        self.judge();
+        self.world.settings.brake.engaged = true;
+        self.braked = true;
+    }
+
+    /// The laws of what was written since the last time.
+    fn judge(&mut self) {
+        self.laws.check(&self.world, self.braked);
+    }
+
     /// A write arrives now.
     pub fn arrive(&mut self, held: &Held) -> bool {
         let done = self.world.arrive(held);
@@ -78,14 +103,17 @@ impl Stage {
         done
     }
 
-    /// The operator looks at everything once. Returns whether it wrote.
+    /// The operator works on each object until it waits. Returns whether it wrote.
     fn look_around(&mut self) -> bool {
         let decided = |key: &&Key| DECIDED.contains(&key.0);
         let keys: Vec<Key> = self.world.keys().filter(decided).cloned().collect();
         let mut wrote = false;
         for (kind, name) in keys {
-            if let Some(held) = self.world.hold(kind, &name) {
-                wrote |= self.arrive(&held);
+            let mut look = || self.world.hold(kind, &name).is_some_and(|held| self.arrive(&held));
+            let writes = (0..WRITES).take_while(|_| look()).count();
+            wrote |= writes > 0;
+            if writes == WRITES {
+                self.stop("the operator does not come to rest");
             }
         }
         wrote
@@ -98,7 +126,12 @@ impl Stage {
                 return;
             }
         }
-        panic!("the operator does not come to rest");
+        self.stop("the operator does not come to rest");
+    }
+
+    fn stop(&mut self, why: &str) -> ! {
+        self.restless = true;
+        panic!("{why}");
     }
 
     /// Everything goes on that can go on now.
@@ -114,7 +147,7 @@ impl Stage {
                 return;
             }
         }
-        panic!("the world does not come to rest");
+        self.stop("the world does not come to rest");
     }
 
     /// Time goes by, that many minutes.

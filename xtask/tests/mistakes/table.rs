@@ -86,8 +86,8 @@ fn every_mistake_is_caught_and_nothing_else() {
     );
     let (honest, rows) = quietly(|| (without_mistake(), CASES.iter().map(row).collect::<Vec<_>>()));
     let mut table = format!(
-        "{:<26} {:<6} {:<5} {:<6} {:<8} found as\n",
-        "mistake", "breaks", "laws", "trace", "explorer"
+        "{:<26} {:<6} {:<5} {:<6} {:<9} {:<4} found as\n",
+        "mistake", "breaks", "laws", "trace", "explorer", "end"
     );
     rows.iter().for_each(|row| table.push_str(&row.line()));
     eprintln!("{table}");
@@ -104,7 +104,7 @@ fn without_mistake() -> Vec<String> {
     let mut found = Vec::new();
     for story in stories.into_values() {
         let told = play(story, None);
-        found.extend(told.laws);
+        found.extend(told.laws.into_iter().chain(told.end));
         found.extend(told.trace.into_iter().map(|v| v.message));
     }
     found.extend(
@@ -136,8 +136,8 @@ fn row((mistake, story, scene): &Case) -> Row {
 impl Row {
     /// Whether no suite found it, or the explorer did not where it should.
     fn is_missed(&self) -> bool {
-        let nowhere = self.told.laws.is_none() && self.told.trace.is_empty() && self.met.is_none();
-        nowhere || (self.explored && self.met.is_none())
+        let told = self.told.laws.is_some() || self.told.end.is_some() || !self.told.trace.is_empty();
+        !told || (self.explored && self.met.is_none())
     }
 
     /// The violation of the trace checker that is closest to the mistake.
@@ -151,17 +151,21 @@ impl Row {
         let traced = self.traced();
         let words = traced.map(|v| v.message.clone());
         let words = words.or_else(|| self.met.as_ref().map(|v| v.found.clone()));
-        let words = words.or_else(|| self.told.laws.clone()).unwrap_or_default();
+        let words = words
+            .or_else(|| self.told.laws.clone())
+            .or_else(|| self.told.end.clone());
+        let words = words.unwrap_or_default();
         let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut line = String::new();
         let _ = writeln!(
             line,
-            "{:<26} {:<6} {:<5} {:<6} {:<8} {}",
+            "{:<26} {:<6} {:<5} {:<6} {:<9} {:<4} {}",
             format!("{:?}", self.mistake),
             self.mistake.invariant(),
             if self.told.laws.is_some() { "yes" } else { "" },
             traced.map_or("", |v| v.invariant),
             self.met.as_ref().map_or("", |v| v.invariant),
+            if self.told.end.is_some() { "yes" } else { "" },
             words.chars().take(100).collect::<String>()
         );
         line

@@ -139,7 +139,7 @@ pub fn a_ceiling(stage: &mut Stage) {
 /// The administrator pulls the brake while a person is asked.
 pub fn a_brake(stage: &mut Stage) {
     asked(stage);
-    stage.world.settings.brake.engaged = true;
+    stage.brake();
     stage.person("jane", Approve);
     stage.turn();
     assert!(!delivered(stage), "it is delivered");

@@ -48,7 +48,7 @@ mistakes! {
     DigestOfAnotherModel = "I1b",
     /// A gate that fails opens as if it were a dry run.
     FailedGateOpens = "I2",
-    /// An Approval counts for whatever evidence is shown now (flagger#30).
+    /// An Approval counts for whatever evidence is shown now.
     AnyEvidenceCounts = "I3",
     /// An Approval counts for every object of that name, whatever its UID.
     AnySubjectCounts = "I3",
@@ -96,7 +96,7 @@ mistakes! {
     OverwritesOthers = "I15",
     /// The delivery follows the pipeline as it is now, not the snapshot of the run.
     PlanOfToday = "I16",
-    /// What was learned about the old pod template counts for the new one.
+    /// What was learned about the old pod template counts for the new one (flagger#30).
     TemplateChangeUnseen = "I16",
     /// A Rollout begins although another one holds the target.
     NoQueue = "I17",
