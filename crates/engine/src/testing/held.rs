@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use jiff::Timestamp;
 
+use super::mistake::{Mistake, seen, sent};
 use super::patch;
 use super::world::{Key, Kind, RESYNC, Sleep, World, Write};
 use crate::decision::{Action, Child, Decision, Note, ObjectKey};
@@ -42,13 +43,47 @@ impl World {
 
     /// Lets the operator look at one object once, and holds the write that it decides on.
     pub fn hold(&mut self, kind: Kind, name: &str) -> Option<Held> {
-        match kind {
-            Kind::Pipeline => self.decided(kind, name, Self::pipeline_observation, pipeline::decide),
-            Kind::Run => self.decided(kind, name, Self::run_observation, run::decide),
+        let decided = match kind {
+            Kind::Pipeline => self.decided(
+                kind,
+                name,
+                |w, n| w.seen(w.pipeline_observation(n), seen::pipeline),
+                pipeline::decide,
+            ),
+            Kind::Run => self.decided(kind, name, |w, n| w.seen(w.run_observation(n), seen::run), run::decide),
             Kind::ModelVersion => self.decided(kind, name, Self::version_observation, model_version::decide),
-            Kind::Rollout => self.decided(kind, name, Self::rollout_observation, rollout::decide),
+            Kind::Rollout => self.decided(
+                kind,
+                name,
+                |w, n| w.seen(w.rollout_observation(n), seen::rollout),
+                rollout::decide,
+            ),
             Kind::BiasPolicy => self.decided(kind, name, Self::policy_observation, bias_policy::decide),
             _ => None,
+        };
+        let Some(mistake) = self.mistake else { return decided };
+        sent::instead(mistake, self, &(kind, name.to_owned()), decided)
+    }
+
+    /// An observation with the world's mistake in it.
+    fn seen<O>(&self, observation: Option<O>, wrong: fn(Mistake, &mut O)) -> Option<O> {
+        let mut observation = observation?;
+        if let Some(mistake) = self.mistake {
+            wrong(mistake, &mut observation);
+        }
+        Some(observation)
+    }
+
+    /// Whether an outdated write of this kind takes effect, by mistake.
+    #[must_use]
+    pub fn ignores_precondition(&self, content: &Content) -> bool {
+        match content {
+            Content::Status(..) => self.mistake == Some(Mistake::StatusWithoutPrecondition),
+            Content::Effect(action) => match &**action {
+                Action::Create(_) => false,
+                Action::Patch(_) => self.mistake == Some(Mistake::EffectWithoutPrecondition),
+                Action::Delete(_) => self.mistake == Some(Mistake::DeletesByName),
+            },
         }
     }
 
@@ -58,10 +93,13 @@ impl World {
             Content::Status(status, events) => {
                 let stored = self.raw(&held.actor).map(|o| &o["metadata"]);
                 let same = |field: &str| stored.is_some_and(|m| m[field] == held.before["metadata"][field]);
-                if !same("uid") || !same("resourceVersion") {
+                let outdated = !same("uid") || !same("resourceVersion");
+                if outdated && !self.ignores_precondition(&held.content) {
                     return false;
                 }
-                let mut after = held.before.clone();
+                let Some(mut after) = self.raw(&held.actor).cloned() else {
+                    return false;
+                };
                 after["status"] = status.clone();
                 self.put(held.actor.clone(), after.clone());
                 self.log(held, None, Some(after), None, events.clone());
@@ -69,7 +107,8 @@ impl World {
             }
             Content::Effect(action) => {
                 let object = self.subject(action);
-                let done = self.carry_out((**action).clone());
+                let regardless = self.ignores_precondition(&held.content);
+                let done = self.carry_out((**action).clone(), regardless);
                 self.log(held, Some((**action).clone()), None, object, Vec::new());
                 done
             }
@@ -88,7 +127,10 @@ impl World {
         S: Serialize + Clone + PartialEq + std::fmt::Debug,
     {
         let key = (kind, name.to_owned());
-        let world = self.outside();
+        let world = match self.mistake {
+            Some(Mistake::DeafToOthers) => (0, format!("{:?}", self.raw(&key))),
+            _ => self.outside(),
+        };
         if self
             .asleep
             .get(&key)
@@ -99,7 +141,11 @@ impl World {
         let observation = observe(self, name)?;
         let decision = decide(&observation);
         if let Decision::Wait(wait) = &decision {
-            let until = wait.until.unwrap_or(Timestamp::MAX).min(self.now + RESYNC);
+            let until = match self.mistake {
+                Some(Mistake::DeafToTime) => Timestamp::MAX,
+                Some(Mistake::DeafToOthers) => wait.until.unwrap_or(Timestamp::MAX),
+                _ => wait.until.unwrap_or(Timestamp::MAX).min(self.now + RESYNC),
+            };
             self.asleep.insert(key, Sleep { world, until });
             return None;
         }
@@ -180,7 +226,7 @@ impl World {
         })
     }
 
-    fn carry_out(&mut self, action: Action) -> bool {
+    fn carry_out(&mut self, action: Action, regardless: bool) -> bool {
         match action {
             Action::Create(child) => {
                 let (kind, value) = split(*child);
@@ -191,7 +237,7 @@ impl World {
                     change.object.resource_version.is_some(),
                     "a patch has a precondition: {change:?}"
                 );
-                let holds = self.holds(&change.object);
+                let holds = regardless || self.holds(&change.object);
                 if holds {
                     let (kind, name) = (change.object.kind.into(), change.object.name.clone());
                     self.edit(kind, &name, |o| patch::apply(change.kind, o, &change.body));
@@ -199,7 +245,7 @@ impl World {
                 holds
             }
             Action::Delete(key) => {
-                let holds = self.holds(&key);
+                let holds = regardless || self.holds(&key);
                 if holds {
                     self.delete(key.kind.into(), &key.name);
                 }

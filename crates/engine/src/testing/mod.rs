@@ -15,6 +15,7 @@
 
 mod held;
 mod kind;
+mod mistake;
 mod nature;
 mod observe;
 mod patch;
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 
 pub use held::{Content, Held, shown};
 pub use kind::DECIDED;
+pub use mistake::Mistake;
 pub use nature::{Ending, Report};
 pub use world::{Key, Kind, World, Write};
 

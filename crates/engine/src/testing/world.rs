@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::at;
 use super::kind::DECIDED;
 pub use super::kind::Kind;
+use super::mistake::Mistake;
 use super::nature::{Ending, Report};
 use super::stored::{Readable, Stored};
 use crate::decision::{Action, Note};
@@ -57,6 +58,8 @@ pub struct World {
     pub broken: Vec<String>,
     /// The namespace is being deleted.
     pub terminating: bool,
+    /// The mistake that the operator makes.
+    pub mistake: Option<Mistake>,
     /// All writes of the operator.
     pub writes: Vec<Write>,
     pub(super) objects: BTreeMap<Key, Arc<Stored>>,
@@ -95,6 +98,7 @@ impl Default for World {
             answers: BTreeMap::new(),
             broken: Vec::new(),
             terminating: false,
+            mistake: None,
             writes: Vec::new(),
             objects: BTreeMap::new(),
             counter: 0,

@@ -44,6 +44,8 @@ pub struct Scene {
 
 /// Times that a road is walked: enough to come to its end.
 const ROUNDS: usize = 8;
+/// Times that an operator looks at everything before it must wait.
+const LOOKS: usize = 40;
 
 impl Scene {
     /// What the scenes of a plain test run share: no write on its way, and so much of everything that is visited.
@@ -87,7 +89,7 @@ impl Scene {
 
     /// One operator works until it waits.
     fn follow(&self, world: &mut World, worlds: &mut Vec<World>) {
-        loop {
+        for _ in 0..LOOKS {
             let keys: Vec<_> = world
                 .keys()
                 .filter(|(kind, _)| self.actors.contains(kind))
@@ -168,7 +170,7 @@ pub fn all(long: bool) -> Vec<Scene> {
 }
 
 /// One delivery in one step, with a check.
-fn delivery() -> Scene {
+pub fn delivery() -> Scene {
     let mut plan = one_step(50);
     plan["checks"] = json!([testing::check()]);
     let mut world = served();
@@ -226,7 +228,7 @@ fn happens_to_delivery() -> Vec<(Option<usize>, Move)> {
 }
 
 /// A delivery that takes pods from the baseline and waits for a person.
-fn shrink() -> Scene {
+pub fn shrink() -> Scene {
     let mut plan = one_step(50);
     plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
     plan["strategy"]["steps"][0]["approval"] = json!({ "minApprovals": 1 });
@@ -266,7 +268,7 @@ fn shrink() -> Scene {
 }
 
 /// Two Rollouts to one target.
-fn rivals() -> Scene {
+pub fn rivals() -> Scene {
     let mut world = served();
     world.add(Kind::Rollout, &testing::rollout("second", 2, &brief()));
     Scene {
@@ -345,7 +347,7 @@ fn changes() -> Vec<(Option<usize>, Move)> {
 }
 
 /// A run waits for a person.
-fn approval() -> Scene {
+pub fn approval() -> Scene {
     let mut world = shop();
     world.turn();
     assert!(world.waiting().is_some(), "the scene begins where a person is needed");
@@ -369,7 +371,7 @@ fn approval() -> Scene {
 }
 
 /// A run from its request to its end.
-fn turn() -> Scene {
+pub fn turn() -> Scene {
     let mut moves = vec![
         (None, Move::Jobs),
         (None, Move::Pods("eta")),

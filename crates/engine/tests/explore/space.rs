@@ -91,7 +91,7 @@ impl Space {
             let broken = rules::of_decision(&seen.world, &held);
             // The same write is judged by what was seen.
             let print = held.content() ^ broken.as_ref().map_or(0, |_| view);
-            let guard = guard(&held);
+            let guard = guard(&held).filter(|_| !seen.world.ignores_precondition(&held.content));
             known(&self.writes, print, || Arc::new(Planned { held, guard, broken }));
             Some(print)
         })
