@@ -89,6 +89,14 @@ pub fn post() -> PostParams {
     }
 }
 
+/// The same for patches.
+pub fn patching() -> PatchParams {
+    PatchParams {
+        field_manager: Some(names::FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
 async fn make<K: Kind>(client: &Client, namespace: &str, object: K) -> Result<(), Error> {
     Api::<K>::namespaced(client.clone(), namespace)
         .create(&post(), &object)
@@ -109,10 +117,7 @@ async fn change<K: Kind>(
             metadata.insert("uid".to_owned(), json!(patch.object.uid));
         }
     }
-    let params = PatchParams {
-        field_manager: Some(names::FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
+    let params = patching();
     let api = Api::<K>::namespaced(client.clone(), namespace);
     let name = &patch.object.name;
     match patch.kind {

@@ -4,13 +4,14 @@
 //! or of the CRD, one of them may hold what no type here has.
 
 use flywheel_api::condition::{self, Setting};
-use flywheel_api::names;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, Client, Error, Resource};
 use serde_json::json;
+
+use crate::apply::patching;
 
 /// Sets the conditions Ready=False and Stalled=True with the reason Invalid on this object, once.
 ///
@@ -39,11 +40,7 @@ where
         "metadata": { "resourceVersion": found.metadata.resource_version },
         "status": { "observedGeneration": found.metadata.generation, "conditions": wanted },
     });
-    let params = PatchParams {
-        field_manager: Some(names::FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    match api.patch_status(name, &params, &Patch::Merge(body)).await {
+    match api.patch_status(name, &patching(), &Patch::Merge(body)).await {
         Ok(_) => Ok(()),
         // Whoever changed it wakes us again.
         Err(Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),

@@ -8,7 +8,7 @@ use crate::args::LogFormat;
 
 /// What is logged without `RUST_LOG`. The client's warnings hold whole answers of the API server, and with them what users
 /// wrote; what failed is told by our own.
-const FILTER: &str = "info,kube_client=error,kube_lease_manager=warn,kube_runtime=warn";
+const FILTER: &str = "info,kube_client=error,kube_runtime=warn";
 
 /// Starts logging; a second call does nothing.
 pub fn start(format: LogFormat) {

@@ -63,6 +63,10 @@ pub const ANNOTATION_LINEAGE: &str = "flywheel.dev/lineage";
 /// being removed. It makes every write that was decided on before outdated, so that none can take effect late.
 pub const ANNOTATION_TURNED_BACK: &str = "flywheel.dev/turned-back";
 
+/// Annotation on a target Deployment: UID of the Rollout that took it after one that may still go back. Of the two writes
+/// on the target, taking it and going back, one is refused.
+pub const ANNOTATION_TAKEN_BY: &str = "flywheel.dev/taken-by";
+
 /// Finalizer of a Rollout: traffic goes back and the candidate goes away before the object does.
 pub const FINALIZER_ROLLOUT: &str = "flywheel.dev/traffic";
 /// Finalizer of a ModelVersion: it cannot vanish while it is live or a rollback target.

@@ -4,6 +4,7 @@
 //! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run,
 //! with the variable `FLYWHEEL_TEST_LONG` all of them.
 
+mod leaders;
 mod picture;
 mod process;
 mod proxy;
@@ -12,6 +13,7 @@ mod story;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::OnceCell;
 
@@ -48,13 +50,20 @@ struct End {
 }
 
 async fn history(story: Story, name: String, plan: Vec<(usize, Fault)>) -> End {
+    told(story, name, vec![plan]).await
+}
+
+/// A history with an operator for each plan, which all act.
+async fn told(story: Story, name: String, plans: Vec<Vec<(usize, Fault)>>) -> End {
     let fast = fast(&name).await;
-    let proxy = Proxy::start(&fast.namespace, plan).await;
+    let proxies = plans.into_iter().map(|plan| Proxy::start(&fast.namespace, plan));
+    let proxies = join_all(proxies).await;
     let ended = story.tell(fast).await;
-    let mut before = proxy.writes();
+    let writes = || proxies.iter().map(Proxy::writes).sum();
+    let mut before: usize = writes();
     loop {
         tokio::time::sleep(REST).await;
-        let now = proxy.writes();
+        let now = writes();
         if now == before {
             break;
         }
@@ -62,14 +71,14 @@ async fn history(story: Story, name: String, plan: Vec<(usize, Fault)>) -> End {
     }
     let end = End {
         picture: Picture::take(&ended).await,
-        made: proxy
-            .made()
+        made: proxies
             .iter()
+            .flat_map(Proxy::made)
             .map(|line| line.replace(&ended.namespace, "NS"))
             .map(|line| masked(&line))
             .collect(),
         writes: before,
-        committed: proxy.committed(),
+        committed: proxies.iter().map(Proxy::committed).sum(),
     };
     ended.finish().await;
     end

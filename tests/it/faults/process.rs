@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 
 use super::proxy::url;
 
+/// The namespace of the installed operator, and the lease for which its role holds.
+pub const SYSTEM: &str = "flywheel-system";
+pub const LEASE: &str = "flywheel";
+
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
 }
@@ -32,29 +36,32 @@ pub async fn config() -> Config {
 pub struct Process(Child);
 
 impl Process {
-    /// An operator for this namespace alone, which finds the API server at that address.
+    /// An operator for this namespace alone, which acts at once and finds the API server at that address.
     pub fn start(namespace: &str, api: SocketAddr) -> Self {
-        let folder = std::env::temp_dir().join("flywheel-test");
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let own = folder.join(format!("{namespace}.kubeconfig"));
+        let own = folder().join(format!("{namespace}-{}.kubeconfig", api.port()));
         std::fs::write(&own, proxied(api).to_string()).expect("a kubeconfig");
+        Self::launch(namespace, &own, &["--leader-elect=false"])
+    }
+
+    /// An operator for this namespace alone that acts while it holds the lease. The lease is one for all of these.
+    pub fn elected(namespace: &str, identity: &str) -> Self {
+        let args = ["--leader-elect=true", "--lease-name", LEASE, "--identity", identity];
+        Self::launch(namespace, &kubeconfig(), &args)
+    }
+
+    fn launch(namespace: &str, own: &Path, args: &[&str]) -> Self {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(folder.join(format!("{namespace}.log")))
+            .open(folder().join(format!("{namespace}.log")))
             .expect("a log");
         let mut command = Command::new(variable("FLYWHEEL_TEST_OPERATOR_PROGRAM"));
         // With this mark `cargo xtask cluster down` finds it, should the test itself be killed.
         let state = kubeconfig().parent().map(Path::to_owned).expect("a cluster's folder");
         xtask::cluster::mark(&mut command, &state, "operator");
         let child = command
-            .args([
-                "--namespace",
-                "flywheel-system",
-                "--leader-elect=false",
-                "--watch-namespaces",
-                namespace,
-            ])
+            .args(["--namespace", SYSTEM, "--watch-namespaces", namespace])
+            .args(args)
             .args(["--log-format", "text", "--listen", "127.0.0.1:0"])
             .env("KUBECONFIG", own)
             .stdin(Stdio::null())
@@ -64,6 +71,32 @@ impl Process {
             .expect("the operator starts");
         Self(child)
     }
+
+    /// Keeps it from doing anything, as a machine that is out of breath does.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on where it was.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "{signal} is sent");
+    }
+
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.0.try_wait().expect("a process of ours").is_some()
+    }
+}
+
+fn folder() -> PathBuf {
+    let folder = std::env::temp_dir().join("flywheel-test");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
 }
 
 /// The operator's kubeconfig, by way of the proxy.

@@ -1,5 +1,6 @@
 //! The binding of a Rollout's plan, read on a Deployment: which field says what serves.
 
+use flywheel_api::names::{ANNOTATION_TAKEN_BY, ANNOTATION_TURNED_BACK};
 use serde_json::Value;
 
 use super::json::{named, text};
@@ -27,8 +28,9 @@ pub fn paths(plan: &Value) -> Vec<String> {
         "spec.template.metadata.annotations.{}",
         flywheel_api::names::ANNOTATION_MODEL_VERSION
     );
-    let mark = format!("metadata.annotations.{}", flywheel_api::names::ANNOTATION_TURNED_BACK);
-    let mut paths = vec![field, annotation, mark];
+    let marks = [ANNOTATION_TURNED_BACK, ANNOTATION_TAKEN_BY].map(|key| format!("metadata.annotations.{key}"));
+    let mut paths = vec![field, annotation];
+    paths.extend(marks);
     if text(plan, "/capacity/baseline") == "ShrinkWithWeight" {
         paths.push("spec.replicas".to_owned());
     }

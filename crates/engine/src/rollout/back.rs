@@ -14,7 +14,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
-use super::facts::{Carried, Twin, is_complete, is_paused, replicas};
+use super::facts::{Carried, is_complete, is_paused, replicas};
 use super::{candidate, promote};
 use crate::binding;
 use crate::decision::{Action, Decision, PatchKind};
@@ -92,8 +92,8 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
         return leave(draft);
     };
     if matches!(draft.carried(target), Carried::Candidate) {
-        if let (Twin::Rival(name), Some(_)) = (draft.twin(), draft.successor()) {
-            return give_way(draft, &name);
+        if let Some(taker) = draft.taker(target) {
+            return give_way(draft, &taker.name);
         }
         if promote::note_takeover(&mut draft) {
             let message = "The target carries the version; its binding goes back.";
@@ -121,8 +121,8 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     draft.rest(standing)
 }
 
-/// Another Rollout began on what this one had promoted, while the way back was being decided, and its candidate is there:
-/// what the target carries is that one's baseline. One that made nothing yet steps back instead.
+/// Another Rollout took the target while the way back was being decided: what the target carries is that one's baseline.
+/// One that has begun and not taken it yet steps back instead.
 fn give_way(draft: Draft<'_>, name: &str) -> Decision<RolloutStatus> {
     let message = format!("Rollout {name} took the target over before it went back; roll that one back.");
     draft.end(RolloutPhase::Superseded, &Why::new("Superseded", message))

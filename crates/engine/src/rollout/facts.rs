@@ -189,6 +189,32 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Whether this Rollout has taken the target.
+    pub(super) fn has_taken(&self, target: &Deployment) -> bool {
+        taken_by(target) == Some(self.uid())
+    }
+
+    /// Whether another Rollout may still go back to what it found on this target.
+    pub(super) fn may_go_back(&self, target: &Deployment) -> bool {
+        let delivered = |p: &&Peer| p.target_uid == target.metadata.uid && p.candidate.is_some();
+        let phases = [
+            RolloutPhase::Promoted,
+            RolloutPhase::Observing,
+            RolloutPhase::RollingBack,
+        ];
+        self.o
+            .others
+            .iter()
+            .filter(delivered)
+            .any(|p| phases.contains(&p.phase))
+    }
+
+    /// The Rollout that took the target after this one had promoted its version.
+    pub(super) fn taker(&self, target: &Deployment) -> Option<&'a Peer> {
+        let uid = taken_by(target)?;
+        self.successor().filter(|p| p.uid == uid)
+    }
+
     /// The manager that wrote the binding last, as the API server recorded it.
     fn last_writer(&self, target: &Deployment) -> String {
         let binding = &self.plan().binding;
@@ -214,6 +240,11 @@ impl Peer {
     fn key(&self) -> (jiff::Timestamp, &str) {
         (self.created, &self.name)
     }
+}
+
+fn taken_by(target: &Deployment) -> Option<&str> {
+    let annotations = target.metadata.annotations.as_ref()?;
+    annotations.get(names::ANNOTATION_TAKEN_BY).map(String::as_str)
 }
 
 fn shown(value: Option<&str>) -> &str {

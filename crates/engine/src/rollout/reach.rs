@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 
 use flywheel_api::RolloutStatus;
+use flywheel_api::names::ANNOTATION_TAKEN_BY;
 use flywheel_api::rollout::{BaselineCapacity, RolloutPhase, Weights};
 use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::json;
 
 use super::draft::Draft;
 use super::facts::{Twin, is_complete, replicas};
 use super::{back, candidate, pending};
-use crate::decision::{Action, Child, Decision};
+use crate::decision::{Action, Child, Decision, PatchKind};
 use crate::standing::{Kind, Standing};
 
 /// What is next on the way to a weight.
@@ -100,6 +102,11 @@ fn next(draft: &mut Draft<'_>, target: &Deployment, wanted: &Weights) -> Next {
         return Next::Underway;
     }
     let Some(found) = found else {
+        if draft.may_go_back(target) && !draft.has_taken(target) {
+            let body = json!({ "metadata": { "annotations": { ANNOTATION_TAKEN_BY: draft.uid() } } });
+            let why = "takes the target, whose last Rollout may still go back".to_owned();
+            return Next::Act("TakingTarget", why, candidate::patch(target, PatchKind::Merge, body));
+        }
         let made = candidate::build(draft, target);
         let why = format!("makes {name}, without pods at first");
         return Next::Act(

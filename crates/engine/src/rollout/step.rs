@@ -106,6 +106,9 @@ pub(super) fn rival(draft: &Draft<'_>) -> Option<String> {
     if let Twin::Rival(name) = draft.twin() {
         return Some(name);
     }
+    if draft.target().is_some_and(|t| draft.has_taken(t)) {
+        return None;
+    }
     let others = draft.o.others.iter();
     let first = others
         .filter(|p| p.phase.holds_target() && draft.is_older(p))

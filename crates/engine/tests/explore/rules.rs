@@ -307,16 +307,17 @@ fn serving(world: &World, name: &str) -> i64 {
     spec.map_or(0, |wanted| wanted.min(world.ready(name)))
 }
 
-/// Whether this Rollout's way back was recorded after the next one had made its candidate: what is left to do is to end.
+/// Whether this Rollout's way back was recorded after the next one had taken the target: what is left to do is to end.
 pub fn gives_way(world: &World, rollout: &Rollout) -> bool {
     let status = rollout.status.clone().unwrap_or_default();
-    let candidate = world.raw(&(Kind::Deployment, "eta-candidate".to_owned()));
-    let owner = candidate.and_then(|c| c["metadata"]["labels"]["flywheel.dev/rollout-uid"].as_str());
+    let target = world.raw(&(Kind::Deployment, "eta".to_owned()));
+    let owner = target.and_then(|t| t["metadata"]["annotations"]["flywheel.dev/taken-by"].as_str());
     let took_over = status.promoted_at.is_some() && world.binding("eta") == status.candidate.and_then(|c| c.value);
     let others: Vec<Rollout> = world.all(Kind::Rollout);
-    let another = others
-        .iter()
-        .any(|r| r.metadata.uid != rollout.metadata.uid && r.metadata.uid.as_deref() == owner);
+    let another = others.iter().any(|r| {
+        let begun = r.status.as_ref().is_some_and(|s| s.phase.holds_target());
+        begun && r.metadata.uid != rollout.metadata.uid && r.metadata.uid.as_deref() == owner
+    });
     status.phase == RolloutPhase::RollingBack && took_over && another
 }
 
