@@ -152,9 +152,6 @@ pub struct RolloutStatus {
     /// When the current progress (pods becoming ready) began; its deadline counts from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_since: Option<Time>,
-    /// When the pods of the side that goes away were taken out of the Service.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub draining_since: Option<Time>,
     /// When the target carried the new value with all its pods ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub promoted_at: Option<Time>,

@@ -53,19 +53,13 @@ fn goes_back_to<'a>(o: &'a ModelVersionObservation, name: &str) -> Option<&'a De
     })
 }
 
+/// The same words from the beginning of the Rollout until another version serves.
 fn way_back(rollout: &Delivery, name: &str) -> String {
-    if rollout.phase == RolloutPhase::Promoted {
-        format!(
-            "Rollout {} would go back to version {name} from version {}, which serves: delete this version once another one \
-             serves, or delete that Rollout first",
-            rollout.name, rollout.candidate
-        )
-    } else {
-        format!(
-            "Rollout {} goes back to version {name} if version {} fails: wait for its end",
-            rollout.name, rollout.candidate
-        )
-    }
+    format!(
+        "Rollout {} goes back to version {name} should version {} fail: delete this version once another one serves, or delete \
+         that Rollout first",
+        rollout.name, rollout.candidate
+    )
 }
 
 #[cfg(test)]

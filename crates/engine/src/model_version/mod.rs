@@ -203,7 +203,9 @@ fn copy_from_run(o: &ModelVersionObservation, status: &mut ModelVersionStatus) {
 }
 
 fn deployments(o: &ModelVersionObservation, name: &str) -> Vec<DeploymentRecord> {
-    let mut all: Vec<&Delivery> = o.rollouts.iter().filter(|r| r.candidate == name).collect();
+    let begun = |r: &&Delivery| !matches!(r.phase, RolloutPhase::Pending | RolloutPhase::Queued);
+    let mine = o.rollouts.iter().filter(|r| r.candidate == name);
+    let mut all: Vec<&Delivery> = mine.filter(begun).collect();
     all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let surplus = all.len().saturating_sub(32);
     let record = |r: &Delivery| DeploymentRecord {

@@ -64,7 +64,6 @@ pub(super) fn begin(mut draft: Draft<'_>, why: &Why) -> Decision<RolloutStatus> 
     draft.status.finished_at = None;
     draft.status.outcome_reason = shorten(&why.message, 1024);
     draft.status.progress_since = draft.now();
-    draft.status.draining_since = None;
     draft.clear_hold();
     draft.rest(Standing::new(Kind::Working, why.reason, &*why.message))
 }
@@ -82,8 +81,13 @@ pub(super) fn is_shrunk(draft: &Draft<'_>) -> bool {
 
 /// Gives the target the replicas back that the plan took; nothing if it has them.
 pub(super) fn restore(draft: &Draft<'_>, target: &Deployment) -> Option<Action> {
+    missing(draft, target).map(|full| candidate::scale(target, full))
+}
+
+/// How many replicas the target had before the plan took some; nothing if it has them.
+pub(super) fn missing(draft: &Draft<'_>, target: &Deployment) -> Option<i32> {
     let full = draft.status.baseline_replicas?;
-    (is_shrunk(draft) && replicas(target) < full).then(|| candidate::scale(target, full))
+    (is_shrunk(draft) && replicas(target) < full).then_some(full)
 }
 
 /// What to do on the way back.

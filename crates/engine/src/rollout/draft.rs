@@ -180,7 +180,6 @@ impl<'a> Draft<'a> {
         self.status.outcome_reason = standing::shorten(&why.message, 1024);
         self.status.finished_at = self.now();
         self.status.progress_since = None;
-        self.status.draining_since = None;
         self.status.missing_since = None;
         self.status.queued_behind.clear();
         self.clear_hold();

@@ -7,6 +7,7 @@ use flywheel_api::rollout::{RolloutPhase, StepStatus, Weights};
 use flywheel_api::schema::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin, is_complete, is_paused, replicas};
@@ -92,7 +93,11 @@ pub(super) fn weights(draft: &Draft<'_>, target: &Deployment) -> Weights {
 
 /// The one write that sets what serves.
 pub(super) fn bind(draft: &Draft<'_>, target: &Deployment, value: Option<&str>, version: Option<&str>) -> Action {
-    let body = binding::patch(&draft.plan().binding, value, version);
+    let mut body = binding::patch(&draft.plan().binding, value, version);
+    // The whole candidate serves: the replicas that the plan took come back with the version.
+    if let (Some(full), Some(Value::Object(spec))) = (back::missing(draft, target), body.pointer_mut("/spec")) {
+        spec.insert("replicas".to_owned(), json!(full));
+    }
     candidate::patch(target, PatchKind::Strategic, body)
 }
 
@@ -153,21 +158,21 @@ fn replacing(draft: &Draft<'_>) -> Standing {
 
 /// Takes the candidate away. Continues when it is gone; its pods serve on for the drain time after they left the
 /// Service.
-pub(super) fn remove_candidate<'a>(mut draft: Draft<'a>) -> ControlFlow<Decision<RolloutStatus>, Draft<'a>> {
+pub(super) fn remove_candidate<'a>(draft: Draft<'a>) -> ControlFlow<Decision<RolloutStatus>, Draft<'a>> {
     let ours = draft
         .status
         .candidate_deployment
         .as_ref()
         .is_some_and(|c| c.uid.is_some());
     let message = "Waits until the candidate is gone, whose pods leave the Service first.";
-    let standing = Standing::new(Kind::Working, "RemovingCandidate", message);
     match draft.twin() {
         Twin::Ours(found) => {
-            draft.status.draining_since.get_or_insert(Time(draft.o.now));
-            let why = "removes the candidate".to_owned();
-            ControlFlow::Break(draft.clean(standing, candidate::delete(found), why))
+            let why = "removes the candidate, whose pods leave the Service first".to_owned();
+            ControlFlow::Break(draft.act("RemovingCandidate", why, candidate::delete(found)))
         }
-        Twin::Going if ours => ControlFlow::Break(draft.rest(standing)),
+        Twin::Going if ours => {
+            ControlFlow::Break(draft.rest(Standing::new(Kind::Working, "RemovingCandidate", message)))
+        }
         _ => ControlFlow::Continue(draft),
     }
 }
@@ -178,7 +183,6 @@ fn promoted(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     let full = draft.target().map_or(0, replicas);
     draft.status.promoted_at = draft.now();
     draft.status.progress_since = None;
-    draft.status.draining_since = None;
     draft.status.candidate_deployment = None;
     draft.status.weights = Some(Weights {
         asked: 100,
