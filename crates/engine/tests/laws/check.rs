@@ -44,6 +44,7 @@ impl Laws {
             if braked {
                 brake_stops_forward_decisions(write);
             }
+            levels_are_allowed(write, world.settings.automation_ceiling);
             self.once(write);
         }
         self.seen = world.writes.len();
@@ -301,6 +302,20 @@ fn brake_stops_forward_decisions(write: &Write) {
         lost || index(after) <= index(&write.before),
         "a step was left under the brake"
     );
+}
+
+/// No decision records a freer level than the administrator allows.
+fn levels_are_allowed(write: &Write, ceiling: AutomationLevel) {
+    let Some(after) = &write.after else { return };
+    let decisions = |v: &Value| v["status"]["decisions"].as_array().cloned().unwrap_or_default();
+    let old = decisions(&write.before);
+    for decision in decisions(after).iter().filter(|d| !old.contains(d)) {
+        let level: Option<AutomationLevel> = serde_json::from_value(decision["level"].clone()).unwrap();
+        assert!(
+            level.is_none_or(|level| level <= ceiling),
+            "{decision} is freer than the ceiling {ceiling:?}"
+        );
+    }
 }
 
 /// Never fewer ready pods than the target serves with: the operator's own writes take none away.
