@@ -61,7 +61,7 @@ const CASES: &[Case] = &[
     (LevelOfTheStart, runs::a_lowered_level, Some(explorer::lowered_level)),
     (CeilingUnheard, runs::a_ceiling, None),
     (BrakeUnheard, runs::a_brake, None),
-    (ShortestTimeForgotten, of::a_delivery, None),
+    (ShortestTimeForgotten, of::a_delivery, Some(explorer::ways_back)),
     (NoDataPasses, of::a_silent_check, None),
     (MissingPolicyPasses, runs::a_deleted_policy, None),
     (OldVerdictCounts, runs::a_changed_policy, None),
