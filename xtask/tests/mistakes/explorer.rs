@@ -13,7 +13,7 @@ use crate::rules::Violation;
 use crate::scenes::{self, Scene};
 
 /// Distinct states of a scene that are visited at most.
-const STATES: usize = 1_500;
+const STATES: usize = 800;
 
 /// The first violation that is met in a scene.
 pub fn explore(mut scene: Scene, mistake: Option<Mistake>) -> Option<Violation> {

@@ -11,6 +11,7 @@
 
 use xtask::trace::tables;
 
+mod builds;
 #[allow(dead_code, reason = "the laws of worlds are for histories of their own")]
 #[path = "../../../crates/engine/tests/laws/check.rs"]
 mod check;

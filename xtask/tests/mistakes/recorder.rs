@@ -33,15 +33,15 @@ impl Recorder {
         let gone: Vec<Key> = self.known.keys().filter(|k| world.raw(k).is_none()).cloned().collect();
         for key in fresh.into_iter().map(|(_, key)| key) {
             let object = world.raw(&key).expect("it is there").clone();
-            self.changed(world, key, object, written);
+            self.changed(world, &key, object, written);
         }
         for key in gone {
             self.vanished(world, &key, written);
         }
     }
 
-    fn changed(&mut self, world: &World, key: Key, object: Value, written: Option<&Held>) {
-        let operator = written.is_some_and(|held| subject(held) == key);
+    fn changed(&mut self, world: &World, key: &Key, object: Value, written: Option<&Held>) {
+        let operator = written.is_some_and(|held| subject(held) == *key);
         let before = self.known.insert(key.clone(), object.clone());
         let same = before.filter(|b| b["metadata"]["uid"] == object["metadata"]["uid"]);
         let status = same.as_ref().is_some_and(|b| b["status"] != object["status"])
@@ -56,7 +56,7 @@ impl Recorder {
             before["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
             before == object
         });
-        self.log(world, &key, (verb, part, code), operator, object, !idle);
+        self.log(world, key, (verb, part, code), operator, object, !idle);
     }
 
     fn vanished(&mut self, world: &World, key: &Key, written: Option<&Held>) {

@@ -180,3 +180,13 @@ fn a_decision_at_a_level_that_was_not_in_force_is_found() {
     });
     assert!(found(world, Some(bug)).contains("I18 broken"));
 }
+
+#[test]
+fn a_step_that_is_left_before_its_time_is_found() {
+    let world = under_way(&one_step(50));
+    let bug = status(&world, SECOND, |s| {
+        s["phase"] = json!("Promoting");
+        s["step"] = json!({ "index": 1, "name": "full" });
+    });
+    assert!(found(world, Some(bug)).contains("I19 broken"));
+}

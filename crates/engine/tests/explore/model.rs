@@ -327,7 +327,7 @@ impl Model for Loop {
             state.broken.as_ref().is_none_or(|b| b.invariant != INVARIANTS[I].0)
         }
         let always: [Asks; INVARIANTS.len()] = [
-            keeps::<0>, keeps::<1>, keeps::<2>, keeps::<3>, keeps::<4>, keeps::<5>, keeps::<6>, keeps::<7>,
+            keeps::<0>, keeps::<1>, keeps::<2>, keeps::<3>, keeps::<4>, keeps::<5>, keeps::<6>, keeps::<7>, keeps::<8>,
         ];
         let always = INVARIANTS
             .iter()

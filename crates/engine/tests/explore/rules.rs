@@ -22,7 +22,7 @@ use crate::moves::FORGED;
 use crate::tables;
 
 /// The invariants and their sentences.
-pub const INVARIANTS: [(&str, &str); 8] = [
+pub const INVARIANTS: [(&str, &str); 9] = [
     (
         "I2",
         "nothing is delivered or promoted before all that it was asked for has passed",
@@ -46,6 +46,7 @@ pub const INVARIANTS: [(&str, &str); 8] = [
     ("I16", "what belongs to an older spec does not count for the new one"),
     ("I17", "one Rollout at a time works on a target"),
     ("I18", "a decision records a level that was in force"),
+    ("I19", "no step is left before its time"),
 ];
 
 /// An invariant that does not hold, and what was found.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flywheel_api::flywheel_run::StageState;
 use flywheel_api::names::ANNOTATION_MODEL_VERSION;
 use flywheel_api::reference::{ApprovalGate, AutomationLevel, Verdict};
-use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::decision::{Action, Child, ChildKind, Patch};
 use flywheel_engine::lineage::register::{self, Register};
@@ -18,13 +18,14 @@ use serde_json::Value;
 pub type Law = (&'static str, fn(&Write));
 
 /// Laws of single writes.
-pub const OF_WRITES: [Law; 8] = [
+pub const OF_WRITES: [Law; 9] = [
     ("I4", intent_before_effect),
     ("I13", numbers_never_decrease),
     ("I7", weights_stay_in_bounds),
     ("I13", end_is_the_end),
     ("I2", gates_before_delivery),
     ("I3", steps_need_their_approval),
+    ("I19", steps_last_their_shortest_time),
     ("I13", lineage_only_grows),
     ("I13", references_keep_a_head),
 ];
@@ -44,6 +45,7 @@ impl Laws {
             if braked {
                 brake_stops_forward_decisions(write);
             }
+            levels_are_allowed(write, world.settings.automation_ceiling);
             self.once(write);
         }
         self.seen = world.writes.len();
@@ -282,6 +284,30 @@ fn steps_need_their_approval(write: &Write) {
     }
 }
 
+/// A step is not left before its shortest time is over, unless a user skips the rest.
+fn steps_last_their_shortest_time(write: &Write) {
+    let Some(after) = write.after.as_ref().filter(|_| write.actor.0 == Kind::Rollout) else {
+        return;
+    };
+    let (before, after): (Rollout, Rollout) = (actor(write), serde_json::from_value(after.clone()).unwrap());
+    let (old, new) = (before.status.unwrap_or_default(), after.status.unwrap_or_default());
+    let Some(held) = old.step.filter(|_| old.phase == RolloutPhase::Holding) else {
+        return;
+    };
+    let left = new.step.is_some_and(|step| step.index > held.index);
+    let step = before.spec.plan.strategy.steps.get(held.index as usize);
+    let shortest = step.and_then(|s| s.min_duration.as_ref()?.seconds());
+    if let (true, Some(entered), Some(shortest)) = (left, held.entered_at, shortest) {
+        let lasted = write.at.duration_since(entered.0).as_secs();
+        let hurried = before.spec.desired_state == RolloutDesiredState::Promote;
+        assert!(
+            hurried || lasted >= shortest,
+            "step {} lasted {lasted} s of {shortest} s",
+            held.name
+        );
+    }
+}
+
 fn brake_stops_forward_decisions(write: &Write) {
     if let Some(Action::Create(child)) = &write.action {
         let fine = matches!(&**child, Child::ModelVersion(_) | Child::ControllerRevision(_));
@@ -301,6 +327,20 @@ fn brake_stops_forward_decisions(write: &Write) {
         lost || index(after) <= index(&write.before),
         "a step was left under the brake"
     );
+}
+
+/// No decision records a freer level than the administrator allows.
+fn levels_are_allowed(write: &Write, ceiling: AutomationLevel) {
+    let Some(after) = &write.after else { return };
+    let decisions = |v: &Value| v["status"]["decisions"].as_array().cloned().unwrap_or_default();
+    let old = decisions(&write.before);
+    for decision in decisions(after).iter().filter(|d| !old.contains(d)) {
+        let level: Option<AutomationLevel> = serde_json::from_value(decision["level"].clone()).unwrap();
+        assert!(
+            level.is_none_or(|level| level <= ceiling),
+            "{decision} is freer than the ceiling {ceiling:?}"
+        );
+    }
 }
 
 /// Never fewer ready pods than the target serves with: the operator's own writes take none away.
