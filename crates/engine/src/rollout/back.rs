@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use flywheel_api::RolloutStatus;
-use flywheel_api::names::ANNOTATION_TURNED_BACK;
+use flywheel_api::names::{ANNOTATION_TAKEN_BY, ANNOTATION_TURNED_BACK};
 use flywheel_api::rollout::{BaselineCapacity, RolloutDesiredState, RolloutPhase, Weights};
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
@@ -147,8 +147,9 @@ pub(super) fn outdate(target: &Deployment, uid: &str) -> Option<Action> {
     (!outdated).then(|| candidate::patch(target, PatchKind::Merge, mark(uid)))
 }
 
+/// Whoever goes back, nobody has taken the target.
 fn mark(uid: &str) -> Value {
-    json!({ "metadata": { "annotations": { ANNOTATION_TURNED_BACK: uid } } })
+    json!({ "metadata": { "annotations": { ANNOTATION_TURNED_BACK: uid, ANNOTATION_TAKEN_BY: null } } })
 }
 
 fn unbind(draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatus> {

@@ -6,6 +6,7 @@
 use flywheel_api::RolloutStatus;
 use flywheel_api::names::{ANNOTATION_BEGUN, LABEL_BASELINE_VERSION};
 use flywheel_api::rollout::RolloutPhase;
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::candidate::{self, BaselineNote};
@@ -43,10 +44,12 @@ fn note(draft: &Draft<'_>) -> Option<BaselineNote> {
 
 /// What to do with a Rollout that has begun and whose status knows nothing of it; nothing otherwise.
 pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Box<Draft<'_>>> {
-    if let Twin::Ours(found) = draft.twin() {
-        return Ok(rebuild(draft, found));
-    }
     let known = !draft.status.decisions.is_empty() || !draft.status.conditions.is_empty();
+    match draft.twin() {
+        Twin::Ours(found) if known => return Ok(give_back(found)),
+        Twin::Ours(found) => return Ok(rebuild(draft, found)),
+        _ => {}
+    }
     let Some(note) = note(&draft).filter(|_| !known && !draft.is_deleting()) else {
         return Err(Box::new(draft));
     };
@@ -73,8 +76,15 @@ fn give_up(draft: Draft<'_>) -> Decision<RolloutStatus> {
     draft.end(RolloutPhase::Failed, &Why::new("StatusLost", message))
 }
 
+/// The Rollout stepped back while its candidate was being made, by another operator or late: what began is over.
+fn give_back(found: &Deployment) -> Decision<RolloutStatus> {
+    let why = "removes the candidate of a beginning that was given up".to_owned();
+    let action = candidate::delete(found);
+    Decision::Do(Effect { action, why })
+}
+
 /// A candidate of this Rollout exists, but the status does not know of it.
-fn rebuild<'a>(mut draft: Draft<'a>, found: &'a k8s_openapi::api::apps::v1::Deployment) -> Decision<RolloutStatus> {
+fn rebuild<'a>(mut draft: Draft<'a>, found: &'a Deployment) -> Decision<RolloutStatus> {
     if !candidate::restore_status(&mut draft, found) {
         let why = "the candidate's annotations cannot be read, so it is made anew".to_owned();
         return draft.act("CandidateUnreadable", why, candidate::delete(found));
