@@ -211,7 +211,7 @@ async fn cluster_a_live_version_and_a_rollback_target_are_not_deleted_before_the
         .await;
     let refused = delete(&world, "eta-1").await.unwrap_err();
     assert!(
-        refused.contains("Rollout eta-2 goes back") && refused.contains("wait for its end"),
+        refused.contains("Rollout eta-2 goes back") && refused.contains("once another one serves"),
         "{refused}"
     );
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
