@@ -291,6 +291,11 @@ impl<'a> Reader<'a> {
         let Some(pipeline) = pipeline else {
             return Ok(Policies::default());
         };
+        // Not copied whole: there may be many, and each is looked through by every pipeline.
+        if let Some(known) = self.known::<BiasPolicy>() {
+            let readable = known.iter().filter_map(|guard| guard.0.as_ref().ok());
+            return Ok(Policies::choose(pipeline, readable.map(PolicyView::of).collect()));
+        }
         let all: Guarded<BiasPolicy> = self.guarded(Choice::All).await?;
         let found = Policies::choose(pipeline, all.readable.iter().map(PolicyView::of).collect());
         Ok(found.with_unreadable(all.unreadable_names()))

@@ -113,7 +113,9 @@ where
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let any = watcher::Config::default();
         let config = self.labels.map_or(any.clone(), |labels| any.labels(labels));
-        let mut events = pin!(watcher(api, config).default_backoff());
+        // Who wrote which field takes as much room as the fields, and no decision asks for it of what is watched.
+        let lean = |object: &mut O| object.meta_mut().managed_fields = None;
+        let mut events = pin!(watcher(api, config).default_backoff().modify(lean));
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.pass(writer.as_mut(), event),

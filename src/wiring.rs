@@ -58,6 +58,7 @@ where
             kind,
             name: object.meta().name.clone().unwrap_or_default(),
             labels: object.meta().labels.clone().unwrap_or_default(),
+            created: object.meta().creation_timestamp.clone(),
         };
         concerned::<C>(&store, object.meta().namespace.as_deref().unwrap_or_default(), &related)
     })
@@ -76,6 +77,7 @@ fn approvals<C: Controller>(controller: Built<C>, watches: &Watches) -> Built<C>
                 kind: RelatedKind::Approval,
                 name: approval.spec.subject_ref.name.clone(),
                 labels: approval.labels().clone(),
+                created: approval.creation_timestamp(),
             };
             concerned::<C>(&store, &approval.namespace().unwrap_or_default(), &related)
         },

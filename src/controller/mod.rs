@@ -7,6 +7,7 @@ use std::future::Future;
 use flywheel_engine::decision::Decision;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
 use serde::Serialize;
@@ -110,6 +111,8 @@ pub struct Related {
     pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// When it was created.
+    pub created: Option<Time>,
 }
 
 impl Related {

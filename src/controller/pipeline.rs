@@ -44,8 +44,8 @@ impl Controller for Pipelines {
     fn concerns(object: &FlywheelPipeline, related: &Related) -> bool {
         let name = object.name_any();
         match related.kind {
-            // A pipeline that held the model's name may be gone.
-            RelatedKind::PipelineSpec => related.name != name,
+            // A pipeline that held the model's name may be gone: of two, the older one holds it.
+            RelatedKind::PipelineSpec => related.name != name && related.created <= object.creation_timestamp(),
             RelatedKind::Run => {
                 related.has(names::LABEL_PIPELINE, &name) || !related.labels.contains_key(names::LABEL_PIPELINE)
             }

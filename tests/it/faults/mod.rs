@@ -170,8 +170,9 @@ async fn survives(story: Story, faults: &[Fault]) {
     }
     println!("{story:?}: {writes} writes, {count} plans, {committed} faults committed");
     assert!(problems.is_empty(), "{story:?}:\n{}", problems.join("\n"));
+    // A history may take a write less than the shorter of those that counted them: its last one goes wrong never.
     assert!(
-        committed * 10 >= count * 9,
+        committed > 0 && committed + count / 10 + 1 >= count,
         "only {committed} of {count} faults were committed"
     );
 }
