@@ -1,13 +1,11 @@
 //! How a decision's objects are looked up: live before a write, in the stores of the watches otherwise.
 
-use std::sync::Arc;
-
 use flywheel_api::flywheel_pipeline::FlywheelPipeline;
 use flywheel_api::rollout::RolloutPlan;
-use flywheel_api::{Approval, BiasPolicy, FlywheelRun, ModelVersion, Rollout};
+use flywheel_api::{Approval, BiasPolicy, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::bias::PolicyView;
-use flywheel_engine::view::{LiveView, Policies};
+use flywheel_engine::view::Policies;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -35,8 +33,18 @@ pub trait Looked: Kind + Send + Sync + 'static {
 
 impl Looked for ControllerRevision {}
 impl Looked for Deployment {}
-impl Looked for Job {}
-impl Looked for Pod {}
+
+impl Looked for Job {
+    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+        Some(&watches.jobs)
+    }
+}
+
+impl Looked for Pod {
+    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+        Some(&watches.pods)
+    }
+}
 
 impl Looked for FlywheelPipeline {
     fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
@@ -146,14 +154,18 @@ impl Choice<'_> {
 
     fn takes<K: Looked>(self, object: &K) -> bool {
         match self {
-            Self::All => true,
             Self::Field(field, value) => object.field(field) == Some(value),
-            Self::Label(label, value) => object
-                .meta()
-                .labels
-                .as_ref()
-                .and_then(|l| l.get(label))
-                .is_some_and(|v| v == value),
+            Self::All | Self::Label(..) => self.takes_metadata(object.meta()).unwrap_or(false),
+        }
+    }
+
+    /// Whether it takes an object of which nothing is known but its metadata, if these tell.
+    fn takes_metadata(self, metadata: &ObjectMeta) -> Option<bool> {
+        let label = |label: &str| metadata.labels.as_ref().and_then(|l| l.get(label));
+        match self {
+            Self::All => Some(true),
+            Self::Field(..) => None,
+            Self::Label(name, value) => Some(label(name).is_some_and(|found| found == value)),
         }
     }
 }
@@ -184,18 +196,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The objects of the namespace that the watches know; nothing if they do not, or if one cannot be read: which
-    /// choice that one belongs to, only the API server knows.
-    fn known<K: Looked>(&self) -> Option<Vec<Arc<DeserializeGuard<K>>>> {
-        let mut all = K::watched(self.stores?)?.known()?;
-        all.retain(|guard| guard.meta().namespace.as_deref() == Some(self.namespace));
-        all.iter().all(|guard| guard.0.is_ok()).then_some(all)
-    }
-
-    fn chosen<K: Looked>(&self, choice: Choice<'_>) -> Option<Vec<K>> {
-        let known = self.known::<K>()?;
-        let readable = known.iter().filter_map(|guard| guard.0.as_ref().ok());
-        Some(readable.filter(|o| choice.takes(*o)).cloned().collect())
+    /// The objects of the choice that the watches know, as the caller sees them; nothing if they do not: which value one
+    /// that cannot be read has in a field, only the API server knows.
+    fn chosen<K: Looked, T>(&self, choice: Choice<'_>, view: impl Fn(&K) -> T) -> Option<Guarded<T>> {
+        let mut found = Guarded::none();
+        for guard in K::watched(self.stores?)?.known()? {
+            if guard.meta().namespace.as_deref() != Some(self.namespace) {
+                continue;
+            }
+            match &guard.0 {
+                Ok(object) if choice.takes(object) => found.readable.push(view(object)),
+                Ok(_) => {}
+                Err(broken) if choice.takes_metadata(&broken.metadata)? => {
+                    found.unreadable.push(broken.metadata.clone());
+                }
+                Err(_) => {}
+            }
+        }
+        Some(found)
     }
 
     /// The object of that name, if it exists.
@@ -229,38 +247,54 @@ impl<'a> Reader<'a> {
 
     /// All objects of the choice.
     pub async fn list<K: Looked>(&self, choice: Choice<'_>) -> Result<Vec<K>, Error> {
-        if let Some(chosen) = self.chosen(choice) {
-            return Ok(chosen);
+        self.each(choice, K::clone).await
+    }
+
+    /// All objects of the choice as the caller sees them. There may be many: none is copied whole for a view of it.
+    pub async fn each<K: Looked, T>(&self, choice: Choice<'_>, view: impl Fn(&K) -> T) -> Result<Vec<T>, Error> {
+        if let Some(known) = self.chosen(choice, &view).filter(|known| known.unreadable.is_empty()) {
+            return Ok(known.readable);
         }
         let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
-        Ok(api.list(&choice.params()).await?.items)
+        Ok(api.list(&choice.params()).await?.items.iter().map(view).collect())
     }
 
     /// All objects of the choice, whether they can be read or not.
     pub async fn guarded<K: Looked>(&self, choice: Choice<'_>) -> Result<Guarded<K>, Error> {
-        if let Some(readable) = self.chosen(choice) {
-            return Ok(Guarded {
-                readable,
-                unreadable: Vec::new(),
-            });
+        self.each_guarded(choice, K::clone).await
+    }
+
+    /// All objects of the choice as the caller sees them, whether they can be read or not.
+    pub async fn each_guarded<K: Looked, T>(
+        &self,
+        choice: Choice<'_>,
+        view: impl Fn(&K) -> T,
+    ) -> Result<Guarded<T>, Error> {
+        if let Some(known) = self.chosen(choice, &view) {
+            return Ok(known);
         }
         let all: Api<DeserializeGuard<K>> = Api::namespaced(self.client.clone(), self.namespace);
-        let mut found = Guarded {
-            readable: Vec::new(),
-            unreadable: Vec::new(),
-        };
+        let mut found = Guarded::none();
         for DeserializeGuard(one) in all.list(&choice.params()).await? {
             match one {
-                Ok(object) => found.readable.push(object),
+                Ok(object) => found.readable.push(view(&object)),
                 Err(broken) => found.unreadable.push(broken.metadata),
             }
         }
         Ok(found)
     }
 
-    /// All pipelines of a model.
-    pub async fn pipelines(&self, model: &str) -> Result<Vec<FlywheelPipeline>, Error> {
-        self.list(Choice::Field(Field::PipelineModel, model)).await
+    /// The metadata of a pipeline's snapshots; what is in them is of use to their runs alone.
+    pub async fn snapshots(&self, pipeline_uid: &str) -> Result<Vec<ObjectMeta>, Error> {
+        let mine = Choice::Label(names::LABEL_PIPELINE_UID, pipeline_uid);
+        if let Some(known) = self.stores.and_then(|stores| stores.snapshots.known()) {
+            let here = known.iter().map(|snapshot| &snapshot.metadata);
+            let here = here.filter(|metadata| metadata.namespace.as_deref() == Some(self.namespace));
+            return Ok(here.filter(|m| mine.takes_metadata(m) == Some(true)).cloned().collect());
+        }
+        let api = Api::<ControllerRevision>::namespaced(self.client.clone(), self.namespace);
+        let all = api.list_metadata(&mine.params()).await?;
+        Ok(all.items.into_iter().map(|snapshot| snapshot.metadata).collect())
     }
 
     /// All versions of a model, whether they can be read or not.
@@ -273,17 +307,9 @@ impl<'a> Reader<'a> {
         self.guarded(Choice::Field(Field::RolloutTarget, target)).await
     }
 
-    /// The version that serves on the plan's target: the binding's value decides.
-    pub async fn live_version(
-        &self,
-        plan: Option<&RolloutPlan>,
-        versions: &[ModelVersion],
-    ) -> Result<Option<LiveView>, Error> {
-        let Some(plan) = plan else {
-            return Ok(None);
-        };
-        let target: Option<Deployment> = self.get(&plan.target_ref.name).await?;
-        Ok(LiveView::served(target.as_ref(), plan, versions))
+    /// The target of a plan, if there is a plan and it exists.
+    pub async fn target(&self, plan: Option<&RolloutPlan>) -> Result<Option<Deployment>, Error> {
+        self.get(plan.map_or("", |plan| &plan.target_ref.name)).await
     }
 
     /// Bias policies that apply to a pipeline.
@@ -291,14 +317,9 @@ impl<'a> Reader<'a> {
         let Some(pipeline) = pipeline else {
             return Ok(Policies::default());
         };
-        // Not copied whole: there may be many, and each is looked through by every pipeline.
-        if let Some(known) = self.known::<BiasPolicy>() {
-            let readable = known.iter().filter_map(|guard| guard.0.as_ref().ok());
-            return Ok(Policies::choose(pipeline, readable.map(PolicyView::of).collect()));
-        }
-        let all: Guarded<BiasPolicy> = self.guarded(Choice::All).await?;
-        let found = Policies::choose(pipeline, all.readable.iter().map(PolicyView::of).collect());
-        Ok(found.with_unreadable(all.unreadable_names()))
+        let all = self.each_guarded(Choice::All, PolicyView::of).await?;
+        let unreadable = all.unreadable_names();
+        Ok(Policies::choose(pipeline, all.readable).with_unreadable(unreadable))
     }
 
     /// Approvals whose subject has this name; one that cannot be read approves nothing.
@@ -306,8 +327,8 @@ impl<'a> Reader<'a> {
         if subject.is_empty() {
             return Ok(Vec::new());
         }
-        let all: Guarded<Approval> = self.guarded(Choice::Field(Field::ApprovalSubject, subject)).await?;
-        Ok(all.readable.iter().map(ApprovalView::of).collect())
+        let of_subject = Choice::Field(Field::ApprovalSubject, subject);
+        Ok(self.each_guarded(of_subject, ApprovalView::of).await?.readable)
     }
 
     /// Whether the namespace is being deleted.
@@ -319,22 +340,31 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Objects for what must not stand still because of one that cannot be read.
-pub struct Guarded<K> {
+/// Objects, or views of them, for what must not stand still because of one that cannot be read.
+pub struct Guarded<T> {
     /// Those that can be read.
-    pub readable: Vec<K>,
+    pub readable: Vec<T>,
     /// The metadata of the others.
     pub unreadable: Vec<ObjectMeta>,
+}
+
+impl<T> Guarded<T> {
+    const fn none() -> Self {
+        Self {
+            readable: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// The names of those that cannot be read.
+    pub fn unreadable_names(&self) -> Vec<String> {
+        self.unreadable.iter().filter_map(|m| m.name.clone()).collect()
+    }
 }
 
 impl<K: Resource> Guarded<K> {
     /// The metadata of all of them.
     pub fn metadata(&self) -> impl Iterator<Item = &ObjectMeta> {
         self.readable.iter().map(K::meta).chain(&self.unreadable)
-    }
-
-    /// The names of those that cannot be read.
-    pub fn unreadable_names(&self) -> Vec<String> {
-        self.unreadable.iter().filter_map(|m| m.name.clone()).collect()
     }
 }

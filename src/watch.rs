@@ -11,7 +11,7 @@ use std::time::Instant;
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -54,24 +54,23 @@ impl<O> Watched<O>
 where
     O: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    /// A kind whose objects are kept.
-    fn kept(name: &'static str) -> Self {
+    /// A kind whose objects are kept, or of them those with this label.
+    fn kept(name: &'static str, labels: Option<&'static str>) -> Self {
         let (store, writer) = reflector::store();
         Self {
             name,
-            labels: None,
+            labels,
             store,
             writer: Mutex::new(Some(writer)),
             listeners: Mutex::default(),
         }
     }
 
-    /// A kind of whose objects only the news are told, of those with this label.
-    fn told(name: &'static str, labels: Option<&'static str>) -> Self {
+    /// A kind of whose objects only the news are told.
+    fn told(name: &'static str) -> Self {
         Self {
-            labels,
             writer: Mutex::new(None),
-            ..Self::kept(name)
+            ..Self::kept(name, None)
         }
     }
 
@@ -167,24 +166,27 @@ pub struct Watches {
     pub approvals: Arc<Watched<Guard<Approval>>>,
     /// Deployments, told only: users have many, and a decision needs two of them.
     pub deployments: Arc<Watched<PartialObjectMeta<Deployment>>>,
-    /// Jobs of runs, told only.
-    pub jobs: Arc<Watched<PartialObjectMeta<Job>>>,
-    /// Pods of runs, told only.
-    pub pods: Arc<Watched<PartialObjectMeta<Pod>>>,
+    /// Jobs of runs.
+    pub jobs: Arc<Watched<Guard<Job>>>,
+    /// Pods of runs.
+    pub pods: Arc<Watched<Guard<Pod>>>,
+    /// Snapshots of pipelines, their metadata alone.
+    pub snapshots: Arc<Watched<PartialObjectMeta<ControllerRevision>>>,
 }
 
 impl Default for Watches {
     fn default() -> Self {
         Self {
-            pipelines: Arc::new(Watched::kept("flywheelpipelines")),
-            runs: Arc::new(Watched::kept("flywheelruns")),
-            versions: Arc::new(Watched::kept("modelversions")),
-            rollouts: Arc::new(Watched::kept("rollouts")),
-            policies: Arc::new(Watched::kept("biaspolicies")),
-            approvals: Arc::new(Watched::kept("approvals")),
-            deployments: Arc::new(Watched::told("deployments", None)),
-            jobs: Arc::new(Watched::told("jobs", Some(names::LABEL_RUN))),
-            pods: Arc::new(Watched::told("pods", Some(names::LABEL_RUN))),
+            pipelines: Arc::new(Watched::kept("flywheelpipelines", None)),
+            runs: Arc::new(Watched::kept("flywheelruns", None)),
+            versions: Arc::new(Watched::kept("modelversions", None)),
+            rollouts: Arc::new(Watched::kept("rollouts", None)),
+            policies: Arc::new(Watched::kept("biaspolicies", None)),
+            approvals: Arc::new(Watched::kept("approvals", None)),
+            deployments: Arc::new(Watched::told("deployments")),
+            jobs: Arc::new(Watched::kept("jobs", Some(names::LABEL_RUN_UID))),
+            pods: Arc::new(Watched::kept("pods", Some(names::LABEL_RUN_UID))),
+            snapshots: Arc::new(Watched::kept("controllerrevisions", Some(names::LABEL_PIPELINE_UID))),
         }
     }
 }
@@ -242,5 +244,6 @@ impl Watches {
         all.one(&self.deployments);
         all.one(&self.jobs);
         all.one(&self.pods);
+        all.one(&self.snapshots);
     }
 }

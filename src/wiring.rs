@@ -15,7 +15,7 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use self::news::{all, news, outline, present, spec};
+use self::news::{all, news, outline, present, run_outline, spec};
 use crate::context::Context;
 use crate::controller::{Controller, Related, RelatedKind};
 use crate::driver::{Driver, on_error, reconcile};
@@ -93,6 +93,7 @@ fn add<C: Controller>(controller: Built<C>, watches: &Watches, kind: RelatedKind
         RelatedKind::Pipeline => told::<C, _>(controller, kind, all(watches.pipelines.listen())),
         RelatedKind::PipelineSpec => told::<C, _>(controller, kind, news(watches.pipelines.listen(), spec)),
         RelatedKind::Run => told::<C, _>(controller, kind, all(watches.runs.listen())),
+        RelatedKind::RunOutline => told::<C, _>(controller, kind, news(watches.runs.listen(), run_outline)),
         RelatedKind::ModelVersion => told::<C, _>(controller, kind, all(watches.versions.listen())),
         RelatedKind::ModelVersionSpec => told::<C, _>(controller, kind, news(watches.versions.listen(), spec)),
         RelatedKind::Rollout => told::<C, _>(controller, kind, all(watches.rollouts.listen())),

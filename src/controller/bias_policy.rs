@@ -1,11 +1,13 @@
 //! BiasPolicy: the pipelines that it applies to, and what it said of their newest judged versions.
 
 use flywheel_api::bias_policy::BiasPolicyStatus;
+use flywheel_api::reference::BiasVerdict;
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun};
 use flywheel_engine::bias::PolicyView;
 use flywheel_engine::bias_policy::{self, BiasPolicyObservation, Judged};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::view::Policies;
+use futures::try_join;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
@@ -25,14 +27,14 @@ impl Controller for BiasPolicies {
     type Observation = BiasPolicyObservation;
 
     const NAME: &'static str = "biaspolicy";
-    const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::Run];
+    const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::RunOutline];
 
     fn watched(watches: &Watches) -> &Watched<DeserializeGuard<BiasPolicy>> {
         &watches.policies
     }
 
     fn concerns(_: &BiasPolicy, related: &Related) -> bool {
-        matches!(related.kind, RelatedKind::PipelineSpec | RelatedKind::Run)
+        matches!(related.kind, RelatedKind::PipelineSpec | RelatedKind::RunOutline)
     }
 
     async fn observe(
@@ -42,16 +44,19 @@ impl Controller for BiasPolicies {
         (): (),
         now: Timestamp,
     ) -> Result<BiasPolicyObservation, Error> {
-        let pipelines: Vec<FlywheelPipeline> = reader.list(Choice::All).await?;
-        let runs: Vec<FlywheelRun> = reader.list(Choice::All).await?;
-        let name = policy.name_any();
-        let view = PolicyView::of(&policy);
-        let applies = |p: &FlywheelPipeline| !Policies::choose(p, vec![view.clone()]).found.is_empty();
-        let pipelines = pipelines
-            .iter()
-            .filter(|p| applies(p))
-            .map(|p| judged(&p.name_any(), &name, &runs))
-            .collect();
+        let (name, view) = (policy.name_any(), PolicyView::of(&policy));
+        // There may be many pipelines and runs, and each change of theirs is looked at by each policy.
+        let applies = |p: &FlywheelPipeline| {
+            let found = Policies::choose(p, vec![view.clone()]).found;
+            (!found.is_empty()).then(|| p.name_any())
+        };
+        let (pipelines, runs) = try_join!(
+            reader.each(Choice::All, applies),
+            reader.each(Choice::All, |run: &FlywheelRun| Said::of(run, &name)),
+        )?;
+        let runs: Vec<Said> = runs.into_iter().flatten().collect();
+        let pipelines = pipelines.into_iter().flatten();
+        let pipelines = pipelines.map(|pipeline| judged(pipeline, &runs)).collect();
         Ok(BiasPolicyObservation { now, policy, pipelines })
     }
 
@@ -60,31 +65,35 @@ impl Controller for BiasPolicies {
     }
 }
 
-/// What the policy said in the pipeline's newest run that it judged.
-fn judged(pipeline: &str, policy: &str, runs: &[FlywheelRun]) -> Judged {
-    let verdicts = |r: &FlywheelRun| {
-        let all = r
-            .status
-            .iter()
-            .flat_map(|s| &s.bias)
-            .filter(|v| v.policy == policy)
-            .cloned();
-        (
-            all.collect::<Vec<_>>(),
-            r.status
-                .as_ref()
-                .and_then(|s| s.model_version.as_ref())
-                .map(|v| v.name.clone()),
-        )
-    };
-    let newest = runs
-        .iter()
-        .filter(|r| r.spec.pipeline_ref.name == pipeline && !verdicts(r).0.is_empty())
-        .max_by_key(|r| r.status.as_ref().and_then(|s| s.started_at.as_ref()).map(|t| t.0));
-    let (verdicts, version) = newest.map(verdicts).unwrap_or_default();
+/// What a policy said in a run.
+struct Said {
+    pipeline: String,
+    begun: Option<Timestamp>,
+    version: Option<String>,
+    verdicts: Vec<BiasVerdict>,
+}
+
+impl Said {
+    /// Nothing if the run was not judged by the policy.
+    fn of(run: &FlywheelRun, policy: &str) -> Option<Self> {
+        let status = run.status.as_ref()?;
+        let verdicts: Vec<BiasVerdict> = status.bias.iter().filter(|v| v.policy == policy).cloned().collect();
+        (!verdicts.is_empty()).then(|| Self {
+            pipeline: run.spec.pipeline_ref.name.clone(),
+            begun: status.started_at.as_ref().map(|t| t.0),
+            version: status.model_version.as_ref().map(|v| v.name.clone()),
+            verdicts,
+        })
+    }
+}
+
+/// What was said in the pipeline's newest run.
+fn judged(pipeline: String, runs: &[Said]) -> Judged {
+    let of_pipeline = runs.iter().filter(|said| said.pipeline == pipeline);
+    let newest = of_pipeline.max_by_key(|said| said.begun);
     Judged {
-        pipeline: pipeline.to_owned(),
-        version,
-        verdicts,
+        version: newest.and_then(|said| said.version.clone()),
+        verdicts: newest.map(|said| said.verdicts.clone()).unwrap_or_default(),
+        pipeline,
     }
 }

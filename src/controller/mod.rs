@@ -88,6 +88,8 @@ pub enum RelatedKind {
     PipelineSpec,
     /// FlywheelRun.
     Run,
+    /// FlywheelRun, as far as others than its version look at it: not how its stages come on, and not its log.
+    RunOutline,
     /// ModelVersion.
     ModelVersion,
     /// ModelVersion, its spec and labels alone.

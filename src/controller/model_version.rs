@@ -9,6 +9,8 @@ use flywheel_engine::binding;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::{self, Delivery, ModelVersionObservation};
 use flywheel_engine::rollout::LABEL_LENGTH;
+use futures::future::try_join_all;
+use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::DeserializeGuard;
@@ -16,7 +18,7 @@ use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Choice, Reader};
+use crate::lookup::{Choice, Field, Reader};
 use crate::watch::{Watched, Watches};
 
 /// Reconciles ModelVersions.
@@ -66,43 +68,38 @@ impl Controller for ModelVersions {
         now: Timestamp,
     ) -> Result<ModelVersionObservation, Error> {
         let name = version.name_any();
-        let provenance = version.spec.provenance.clone();
-        let run: Option<FlywheelRun> = match &provenance {
-            Some(p) => reader.get(&p.run.name).await?,
-            None => None,
-        };
-        let run = run.filter(|r| {
-            provenance
-                .as_ref()
-                .is_some_and(|p| r.metadata.uid.as_deref() == Some(&p.run.uid))
-        });
+        let model = &version.spec.model_name;
         let deleting = version.metadata.deletion_timestamp.is_some();
-        let mine: Vec<Rollout> = if deleting {
-            // Any of them may need it as the way back: it is not let go before all can be read.
-            let all: Vec<Rollout> = reader.list(Choice::All).await?;
-            all.into_iter().filter(|r| is_about(r, &name)).collect()
-        } else {
-            rollouts(reader, &name).await?
+        let child = |v: &ModelVersion| {
+            let parent = v.spec.parent.as_ref().map(|p| p.name.as_str());
+            (parent == Some(&name)).then(|| v.name_any())
         };
-        let pipelines: Vec<FlywheelPipeline> = reader.pipelines(&version.spec.model_name).await?;
-        let plans = pipelines.iter().filter_map(|p| p.spec.rollout.as_ref());
-        let plans: Vec<&RolloutPlan> = plans.chain(mine.iter().map(|r| &r.spec.plan)).collect();
+        let (run, mine, of_pipelines, children, namespace_terminating) = try_join!(
+            run(reader, &version),
+            rollouts(reader, &name, deleting),
+            reader.each(Choice::Field(Field::PipelineModel, model), |p: &FlywheelPipeline| p
+                .spec
+                .rollout
+                .clone()),
+            reader.each_guarded(Choice::Field(Field::VersionModel, model), child),
+            async { Ok(deleting && reader.terminating().await?) },
+        )?;
+        let of_pipelines = of_pipelines.iter().flatten();
+        let plans: Vec<&RolloutPlan> = of_pipelines.chain(mine.iter().map(|r| &r.spec.plan)).collect();
         let targets = targets(reader, &plans).await?;
         let target = |plan: &RolloutPlan| targets.get(&plan.target_ref.name);
-        let family = reader.versions(&version.spec.model_name).await?.readable;
-        let child = |v: &&ModelVersion| v.spec.parent.as_ref().is_some_and(|p| p.name == name);
         Ok(ModelVersionObservation {
             now,
             run,
             rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
-            children: family.iter().filter(child).map(ResourceExt::name_any).collect(),
+            children: children.readable.into_iter().flatten().collect(),
             // Whoever brought it there.
             serves: plans
                 .iter()
                 .filter(|p| carries(target(p), p, &version))
                 .map(|p| p.target_ref.name.clone())
                 .collect(),
-            namespace_terminating: deleting && reader.terminating().await?,
+            namespace_terminating,
             version,
         })
     }
@@ -118,17 +115,33 @@ fn is_about(rollout: &Rollout, version: &str) -> bool {
     rollout.spec.model_version_ref.name == version || baseline.is_some_and(|b| b.version.as_deref() == Some(version))
 }
 
+/// The run that registered the version.
+async fn run(reader: Reader<'_>, version: &ModelVersion) -> Result<Option<FlywheelRun>, Error> {
+    let Some(provenance) = &version.spec.provenance else {
+        return Ok(None);
+    };
+    let found: Option<FlywheelRun> = reader.get(&provenance.run.name).await?;
+    Ok(found.filter(|run| run.metadata.uid.as_ref() == Some(&provenance.run.uid)))
+}
+
 /// The Rollouts that deliver the version, and those that go back to it, by their labels.
-async fn rollouts(reader: Reader<'_>, version: &str) -> Result<Vec<Rollout>, Error> {
-    let mut mine = Vec::new();
-    if version.len() > LABEL_LENGTH {
-        mine = reader.guarded(Choice::All).await?.readable;
+async fn rollouts(reader: Reader<'_>, version: &str, deleting: bool) -> Result<Vec<Rollout>, Error> {
+    let about = |r: &Rollout| is_about(r, version).then(|| r.clone());
+    let found = if deleting {
+        // Any of them may need it as the way back: it is not let go before all can be read.
+        reader.each(Choice::All, about).await?
+    } else if version.len() > LABEL_LENGTH {
+        reader.each_guarded(Choice::All, about).await?.readable
     } else {
-        for label in [names::LABEL_MODEL_VERSION, names::LABEL_BASELINE_VERSION] {
-            mine.extend(reader.guarded(Choice::Label(label, version)).await?.readable);
-        }
-    }
-    mine.retain(|r| is_about(r, version));
+        let labelled = |label| reader.each_guarded(Choice::Label(label, version), about);
+        let (mut to, back) = try_join!(
+            labelled(names::LABEL_MODEL_VERSION),
+            labelled(names::LABEL_BASELINE_VERSION),
+        )?;
+        to.readable.extend(back.readable);
+        to.readable
+    };
+    let mut mine: Vec<Rollout> = found.into_iter().flatten().collect();
     mine.sort_by_key(ResourceExt::name_any);
     mine.dedup_by_key(|r| r.name_any());
     Ok(mine)
@@ -137,13 +150,11 @@ async fn rollouts(reader: Reader<'_>, version: &str) -> Result<Vec<Rollout>, Err
 /// The targets of these plans, by their names: each is read once.
 async fn targets(reader: Reader<'_>, plans: &[&RolloutPlan]) -> Result<BTreeMap<String, Deployment>, Error> {
     let names: BTreeSet<&str> = plans.iter().map(|p| p.target_ref.name.as_str()).collect();
-    let mut found = BTreeMap::new();
-    for name in names {
-        if let Some(target) = reader.get(name).await? {
-            found.insert(name.to_owned(), target);
-        }
-    }
-    Ok(found)
+    let found = names.into_iter().map(|name| async move {
+        let target = reader.get(name).await?;
+        Ok::<_, Error>(target.map(|target| (name.to_owned(), target)))
+    });
+    Ok(try_join_all(found).await?.into_iter().flatten().collect())
 }
 
 fn carries(target: Option<&Deployment>, plan: &RolloutPlan, version: &ModelVersion) -> bool {

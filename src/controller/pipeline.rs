@@ -1,15 +1,17 @@
 //! FlywheelPipeline: its runs, versions, Rollouts and snapshots, what serves, and the answers of metric triggers.
 
+use std::collections::BTreeSet;
+
 use flywheel_api::flywheel_pipeline::FlywheelPipelineStatus;
 use flywheel_api::flywheel_pipeline::MetricTrigger;
-use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
+use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, names};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::Delivery;
 use flywheel_engine::pipeline::{self, MetricAnswer, PipelineObservation, RunFact, VersionView};
-use futures::FutureExt;
+use flywheel_engine::view::LiveView;
 use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt, try_join};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
@@ -30,7 +32,7 @@ impl Controller for Pipelines {
     const NAME: &'static str = "pipeline";
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::PipelineSpec,
-        RelatedKind::Run,
+        RelatedKind::RunOutline,
         RelatedKind::ModelVersion,
         RelatedKind::RolloutOutline,
         RelatedKind::BiasPolicy,
@@ -46,7 +48,7 @@ impl Controller for Pipelines {
         match related.kind {
             // A pipeline that held the model's name may be gone: of two, the older one holds it.
             RelatedKind::PipelineSpec => related.name != name && related.created <= object.creation_timestamp(),
-            RelatedKind::Run => {
+            RelatedKind::RunOutline => {
                 related.has(names::LABEL_PIPELINE, &name) || !related.labels.contains_key(names::LABEL_PIPELINE)
             }
             RelatedKind::ModelVersion | RelatedKind::RolloutOutline => {
@@ -85,34 +87,32 @@ impl Controller for Pipelines {
         let name = pipeline.name_any();
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
         let model = pipeline.spec.model.name.clone();
-        let siblings: Vec<FlywheelPipeline> = reader.pipelines(&model).await?;
-        // Before the runs: a snapshot that is made in between is not taken for one that no run refers to.
-        let of_uid = Choice::Label(names::LABEL_PIPELINE_UID, &uid);
-        let snapshots: Vec<ControllerRevision> = reader.list(of_uid).await?;
-        let runs: Vec<FlywheelRun> = reader.list(Choice::Field(Field::RunPipeline, &name)).await?;
-        let known = reader.versions(&model).await?;
-        let rollouts: Guarded<Rollout> = reader.guarded(Choice::All).await?;
+        let others = |p: &FlywheelPipeline| (p.name_any() != name).then(|| (p.name_any(), created(p)));
+        let of_model = Choice::Field(Field::PipelineModel, &model);
+        let (siblings, (snapshots, runs), known, rollouts, policies, target) = try_join!(
+            reader.each(of_model, others),
+            snapshots_and_runs(reader, &name, &uid),
+            reader.versions(&model),
+            reader.each_guarded(Choice::All, Delivery::of),
+            reader.policies(Some(&pipeline)),
+            reader.target(pipeline.spec.rollout.as_ref()),
+        )?;
         let unreadable = unreadable(&known, &rollouts);
         let (all, mut rollouts) = (known.readable, rollouts.readable);
         // A user's Rollout has no labels: those of the model are told by their versions.
-        rollouts.retain(|r| all.iter().any(|v| v.name_any() == r.spec.model_version_ref.name));
+        let versions: BTreeSet<String> = all.iter().map(ResourceExt::name_any).collect();
+        rollouts.retain(|delivery| versions.contains(&delivery.candidate));
+        let plan = pipeline.spec.rollout.as_ref();
         Ok(PipelineObservation {
             now,
-            siblings: siblings
-                .iter()
-                .filter(|p| p.name_any() != name)
-                .map(|p| (p.name_any(), created(p)))
-                .collect(),
-            policies: reader.policies(Some(&pipeline)).await?,
-            runs: runs.iter().map(|r| RunFact::of(r, &uid)).collect(),
-            live: reader.live_version(pipeline.spec.rollout.as_ref(), &all).await?,
+            siblings: siblings.into_iter().flatten().collect(),
+            policies,
+            runs,
+            live: plan.and_then(|plan| LiveView::served(target.as_ref(), plan, &all)),
             versions: all.iter().map(VersionView::of).collect(),
-            rollouts: rollouts.iter().map(Delivery::of).collect(),
+            rollouts,
             unreadable,
-            snapshots: snapshots
-                .iter()
-                .map(|s| (s.name_any(), s.metadata.uid.clone().unwrap_or_default()))
-                .collect(),
+            snapshots,
             answers,
             settings: (*context.settings()).clone(),
             pipeline,
@@ -124,8 +124,22 @@ impl Controller for Pipelines {
     }
 }
 
+/// The pipeline's snapshots, by name and UID, and its runs.
+async fn snapshots_and_runs(
+    reader: Reader<'_>,
+    name: &str,
+    uid: &str,
+) -> Result<(Vec<(String, String)>, Vec<RunFact>), Error> {
+    // One after the other: a snapshot that is made in between is not taken for one that no run refers to.
+    let snapshots = reader.snapshots(uid).await?.into_iter();
+    let snapshots = snapshots.map(|s| (s.name.unwrap_or_default(), s.uid.unwrap_or_default()));
+    let fact = |run: &FlywheelRun| RunFact::of(run, uid);
+    let runs = reader.each(Choice::Field(Field::RunPipeline, name), fact).await?;
+    Ok((snapshots.collect(), runs))
+}
+
 /// Versions and Rollouts that cannot be read, by kind and name.
-fn unreadable(versions: &Guarded<ModelVersion>, rollouts: &Guarded<Rollout>) -> Vec<String> {
+fn unreadable(versions: &Guarded<ModelVersion>, rollouts: &Guarded<Delivery>) -> Vec<String> {
     let versions = versions
         .unreadable_names()
         .into_iter()

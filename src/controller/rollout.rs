@@ -7,6 +7,7 @@ use flywheel_engine::decision::Decision;
 use flywheel_engine::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::DeserializeGuard;
@@ -82,29 +83,25 @@ impl Controller for Rollouts {
         answers: Vec<Answer>,
         now: Timestamp,
     ) -> Result<RolloutObservation, Error> {
-        let target = rollout.spec.plan.target_ref.name.clone();
-        // The target first: a write on it is refused if it changed since, and whoever makes the candidate anew changes it.
-        let found: Option<Deployment> = reader.get(&target).await?;
-        let candidate: Option<Deployment> = reader.get(&format!("{target}-candidate")).await?;
-        let all = reader.rollouts_to(&target).await?;
+        let ((target, candidate), all, versions, pipeline, approvals) = try_join!(
+            sides(reader, &rollout),
+            reader.rollouts_to(&rollout.spec.plan.target_ref.name),
+            versions(reader, &rollout),
+            pipeline(reader, &rollout),
+            async { reader.approvals(&rollout.name_any()).await },
+        )?;
         let wanted = &rollout.spec.model_version_ref.name;
-        // Only names are taken from the other versions: one that cannot be read must not keep a version from going back.
-        let versions: Vec<ModelVersion> = if rollout::names_sides(&rollout) {
-            reader.guarded(Choice::All).await?.readable
-        } else {
-            reader.readable(wanted).await?.into_iter().collect()
-        };
         let owner = candidate
             .as_ref()
             .and_then(|c| c.labels().get(names::LABEL_ROLLOUT_UID).cloned());
         Ok(RolloutObservation {
             now,
             version: versions.iter().find(|v| v.name_any() == *wanted).cloned(),
-            target: found,
+            target,
             candidate_owner_exists: all.metadata().any(|m| m.uid == owner),
             candidate,
             others: others(&all, &rollout),
-            pipeline: pipeline(reader, &rollout).await?,
+            pipeline,
             versions: versions
                 .iter()
                 .map(|v| VersionView {
@@ -112,7 +109,7 @@ impl Controller for Rollouts {
                     uri: v.spec.artifact.uri.0.clone(),
                 })
                 .collect(),
-            approvals: reader.approvals(&rollout.name_any()).await?,
+            approvals,
             answers,
             settings: (*context.settings()).clone(),
             rollout,
@@ -127,6 +124,24 @@ impl Controller for Rollouts {
 /// What has ended is moved by neither settings nor neighbours.
 fn is_open(rollout: &Rollout) -> bool {
     rollout.status.as_ref().is_none_or(|s| !s.phase.is_terminal())
+}
+
+/// The target and the candidate.
+async fn sides(reader: Reader<'_>, rollout: &Rollout) -> Result<(Option<Deployment>, Option<Deployment>), Error> {
+    let name = &rollout.spec.plan.target_ref.name;
+    // The target first: a write on it is refused if it changed since, and whoever makes the candidate anew changes it.
+    let target = reader.get(name).await?;
+    Ok((target, reader.get(&format!("{name}-candidate")).await?))
+}
+
+/// The version that is delivered, and where the sides are to be named, all others.
+async fn versions(reader: Reader<'_>, rollout: &Rollout) -> Result<Vec<ModelVersion>, Error> {
+    // Only names are taken from the other versions: one that cannot be read must not keep a version from going back.
+    if rollout::names_sides(rollout) {
+        return Ok(reader.guarded(Choice::All).await?.readable);
+    }
+    let wanted = reader.readable(&rollout.spec.model_version_ref.name).await?;
+    Ok(wanted.into_iter().collect())
 }
 
 async fn pipeline(reader: Reader<'_>, rollout: &Rollout) -> Result<Option<PipelineFacts>, Error> {

@@ -2,8 +2,11 @@
 
 use flywheel_api::flywheel_run::FlywheelRunStatus;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
+use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, VersionFact};
+use flywheel_engine::view::{LiveView, Policies};
+use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
@@ -13,7 +16,7 @@ use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
-use crate::lookup::{Choice, Field, Guarded, Reader};
+use crate::lookup::{Choice, Field, Reader};
 use crate::watch::{Watched, Watches};
 
 /// Reconciles FlywheelRuns.
@@ -30,7 +33,7 @@ impl Controller for Runs {
         RelatedKind::Job,
         RelatedKind::Pod,
         RelatedKind::Pipeline,
-        RelatedKind::Run,
+        RelatedKind::RunOutline,
         RelatedKind::ModelVersion,
         RelatedKind::Rollout,
         RelatedKind::BiasPolicy,
@@ -42,19 +45,18 @@ impl Controller for Runs {
     }
 
     fn concerns(object: &FlywheelRun, related: &Related) -> bool {
-        let name = object.name_any();
-        let status = object.status.clone().unwrap_or_default();
-        let open = status.outcome.is_none();
-        let version = status.model_version.map(|v| v.name).unwrap_or_default();
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let open = object.status.as_ref().is_none_or(|s| s.outcome.is_none());
+        let version = version_name(object);
         match related.kind {
-            RelatedKind::Job => related.has(names::LABEL_RUN, &name),
-            RelatedKind::Pod => open && related.has(names::LABEL_RUN, &name),
+            RelatedKind::Job => related.has(names::LABEL_RUN, name),
+            RelatedKind::Pod => open && related.has(names::LABEL_RUN, name),
             RelatedKind::ModelVersion | RelatedKind::Rollout => {
-                open && (related.has(names::LABEL_RUN, &name) || related.name == version)
+                open && (related.has(names::LABEL_RUN, name) || related.name == version)
             }
             // Its status too: it says whether the pipeline is accepted, and what serves.
             RelatedKind::Pipeline => open && related.name == object.spec.pipeline_ref.name,
-            RelatedKind::Run => open && related.name != name,
+            RelatedKind::RunOutline => related.name != name && run::asks_for_peers(object),
             RelatedKind::BiasPolicy => open,
             RelatedKind::Approval => open && (related.name == name || related.name == version),
             _ => false,
@@ -72,48 +74,34 @@ impl Controller for Runs {
         (): (),
         now: Timestamp,
     ) -> Result<RunObservation, Error> {
-        let status = run.status.clone().unwrap_or_default();
-        let pipeline: Option<FlywheelPipeline> = reader.get(&run.spec.pipeline_ref.name).await?;
-        let snapshot = snapshot(reader, &status).await?;
-        // The snapshot's plan counts once there is one; before, the pipeline's.
-        let plan = snapshot.as_ref().map_or_else(
-            || pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
-            |s| {
-                s.data
-                    .get("rollout")
-                    .and_then(|r| serde_json::from_value(r.clone()).ok())
-            },
-        );
-        let model = pipeline.as_ref().map(|p| p.spec.model.name.clone()).unwrap_or_default();
-        let all = all_versions(reader, &model).await?;
-        let version_name = status
-            .model_version
-            .as_ref()
-            .map(|v| v.name.clone())
-            .unwrap_or_default();
-        // After a lost status the Rollout may exist without its intent: it bears the version's name.
-        let rollout_name = status
-            .rollout
-            .as_ref()
-            .map_or(version_name.as_str(), |r| r.name.as_str());
-        let rollout: Option<Rollout> = reader.get(rollout_name).await?;
-        let mut decisions = reader.approvals(&run.name_any()).await?;
-        // A version is often called like its run; its Approvals must not be seen twice.
-        if version_name != run.name_any() {
-            decisions.extend(reader.approvals(&version_name).await?);
-        }
+        // What does not depend on each other is asked for at once: a list may take the API server a while.
+        let (around, jobs, peers, rollout, approvals) = try_join!(
+            around(reader, &run),
+            jobs(reader, &run),
+            peers(reader, &run),
+            rollout(reader, &run),
+            approvals(reader, &run),
+        )?;
+        let Around {
+            pipeline,
+            snapshot,
+            versions,
+            live,
+            policies,
+        } = around;
+        let version_name = version_name(&run);
         Ok(RunObservation {
             now,
             settings: (*context.settings()).clone(),
             snapshot,
-            jobs: jobs(reader, &run).await?,
-            peers: peers(reader, &run).await?,
-            live: reader.live_version(plan.as_ref(), &all).await?,
-            version: all.iter().find(|v| v.name_any() == version_name).cloned(),
-            versions: all.iter().map(VersionFact::of).collect(),
+            jobs,
+            peers,
+            live,
+            version: versions.iter().find(|v| v.name_any() == version_name).cloned(),
+            versions: versions.iter().map(VersionFact::of).collect(),
             rollout: rollout.as_ref().map(RolloutView::of),
-            policies: reader.policies(pipeline.as_ref()).await?,
-            approvals: decisions,
+            policies,
+            approvals,
             pipeline,
             run,
         })
@@ -124,28 +112,90 @@ impl Controller for Runs {
     }
 }
 
+/// What the run's pipeline leads to.
+struct Around {
+    pipeline: Option<FlywheelPipeline>,
+    snapshot: Option<SnapshotView>,
+    versions: Vec<ModelVersion>,
+    live: Option<LiveView>,
+    policies: Policies,
+}
+
+async fn around(reader: Reader<'_>, run: &FlywheelRun) -> Result<Around, Error> {
+    let (pipeline, snapshot) = try_join!(
+        reader.get::<FlywheelPipeline>(&run.spec.pipeline_ref.name),
+        snapshot(reader, run),
+    )?;
+    // The snapshot's plan counts once there is one; before, the pipeline's.
+    let plan = match &snapshot {
+        None => pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
+        Some(snapshot) => {
+            let stored = snapshot.data.get("rollout").cloned();
+            stored.and_then(|plan| serde_json::from_value(plan).ok())
+        }
+    };
+    let model = pipeline.as_ref().map_or("", |p| &p.spec.model.name);
+    let (versions, target, policies) = try_join!(
+        versions(reader, model),
+        reader.target(plan.as_ref()),
+        reader.policies(pipeline.as_ref()),
+    )?;
+    let live = plan
+        .as_ref()
+        .and_then(|plan| LiveView::served(target.as_ref(), plan, &versions));
+    Ok(Around {
+        snapshot,
+        versions,
+        live,
+        policies,
+        pipeline,
+    })
+}
+
 /// All versions of the model. One that cannot be read is an error: it may be the live one, with which the new one is to
 /// be compared.
-async fn all_versions(reader: Reader<'_>, model: &str) -> Result<Vec<ModelVersion>, Error> {
+async fn versions(reader: Reader<'_>, model: &str) -> Result<Vec<ModelVersion>, Error> {
     if model.is_empty() {
         return Ok(Vec::new());
     }
     reader.list(Choice::Field(Field::VersionModel, model)).await
 }
 
-async fn snapshot(reader: Reader<'_>, status: &FlywheelRunStatus) -> Result<Option<SnapshotView>, Error> {
-    let name = status.snapshot.as_ref().map(|s| s.name.clone()).unwrap_or_default();
-    let found: Option<ControllerRevision> = reader.get(&name).await?;
+async fn snapshot(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<SnapshotView>, Error> {
+    let snapshot = run.status.as_ref().and_then(|s| s.snapshot.as_ref());
+    let found: Option<ControllerRevision> = reader.get(snapshot.map_or("", |s| &s.name)).await?;
     Ok(found.map(|r| SnapshotView {
         name: r.name_any(),
         data: r.data.map(|d| d.0).unwrap_or_default(),
     }))
 }
 
+/// The name of the version that the run registers; empty before it is known.
+fn version_name(run: &FlywheelRun) -> &str {
+    let version = run.status.as_ref().and_then(|s| s.model_version.as_ref());
+    version.map_or("", |v| &v.name)
+}
+
+async fn rollout(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<Rollout>, Error> {
+    let intent = run.status.as_ref().and_then(|s| s.rollout.as_ref());
+    // After a lost status the Rollout may exist without its intent: it bears the version's name.
+    reader.get(intent.map_or(version_name(run), |r| &r.name)).await
+}
+
+async fn approvals(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<ApprovalView>, Error> {
+    let (name, version) = (run.name_any(), version_name(run));
+    // A version is often called like its run; its Approvals must not be seen twice.
+    let version = if version == name { "" } else { version };
+    let (mut all, of_version) = try_join!(reader.approvals(&name), reader.approvals(version))?;
+    all.extend(of_version);
+    Ok(all)
+}
+
 async fn jobs(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<JobView>, Error> {
     let uid = run.metadata.uid.clone().unwrap_or_default();
     let mine = Choice::Label(names::LABEL_RUN_UID, &uid);
     let jobs: Vec<Job> = reader.list(mine).await?;
+    // Not at once: the pods of a Job that has ended have ended too.
     let pods: Vec<Pod> = if jobs.is_empty() {
         Vec::new()
     } else {
@@ -155,7 +205,10 @@ async fn jobs(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<JobView>, Err
 }
 
 async fn peers(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<Peer>, Error> {
-    let all: Guarded<FlywheelRun> = reader.guarded(Choice::All).await?;
-    let others = all.readable.iter().filter(|r| r.metadata.uid != run.metadata.uid);
-    Ok(others.filter_map(Peer::of).collect())
+    if !run::asks_for_peers(run) {
+        return Ok(Vec::new());
+    }
+    let other = |r: &FlywheelRun| (r.metadata.uid != run.metadata.uid).then(|| Peer::of(r)).flatten();
+    let all = reader.each_guarded(Choice::All, other).await?;
+    Ok(all.readable.into_iter().flatten().collect())
 }

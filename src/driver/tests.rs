@@ -147,6 +147,17 @@ async fn a_decision_that_panics_is_an_error_of_its_object_alone() {
 }
 
 #[tokio::test]
+async fn five_hundred_decisions_that_panic_hold_up_nobody() {
+    let (driver, server) = driver(accepted);
+    let bugs: Vec<String> = (0..500).map(|n| format!("panics-{n}")).collect();
+    let all = bugs.iter().map(|name| look(&driver, name));
+    let (panicked, waited) = tokio::join!(futures::future::join_all(all), look(&driver, "waits"));
+    assert!(panicked.iter().all(|end| matches!(end, Err(ReconcileError::Panic(_)))));
+    assert_eq!(waited.unwrap(), Action::requeue(RESYNC));
+    assert!(server.writes().is_empty());
+}
+
+#[tokio::test]
 async fn who_came_first_has_the_first_turn() {
     let (mut one_by_one, server) = driver(accepted);
     let only = Arc::get_mut(&mut one_by_one).unwrap();

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use flywheel_api::Rollout;
+use flywheel_api::flywheel_run::StageState;
+use flywheel_api::{FlywheelRun, Rollout};
 use futures::{Stream, StreamExt};
 use kube::Resource;
 use kube::core::DeserializeGuard;
@@ -86,6 +87,28 @@ pub fn outline(rollout: &DeserializeGuard<Rollout>) -> u64 {
                 let settled = (&s.promoted_at, &s.finished_at);
                 (s.phase.outline(), &s.target_uid, &s.candidate, &s.baseline, settled)
             });
+            serde_json::to_string(&seen).unwrap_or_default().hash(&mut hasher);
+        }
+        Err(unreadable) => unreadable.metadata.resource_version.hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+/// What the neighbours of a run look at: what users write, its owners, whether it begins, works and has ended, its
+/// snapshot, and what the bias policies said of which version.
+pub fn run_outline(run: &DeserializeGuard<FlywheelRun>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match &run.0 {
+        Ok(run) => {
+            let (metadata, status) = (&run.metadata, run.status.as_ref());
+            (metadata.generation, &metadata.labels).hash(&mut hasher);
+            metadata.deletion_timestamp.is_some().hash(&mut hasher);
+            let seen = status.map(|s| {
+                let works = s.stages.iter().any(|stage| stage.state == StageState::Running);
+                let times = (&s.started_at, &s.finished_at, &s.outcome);
+                (times, works, &s.snapshot, &s.model_version, &s.bias)
+            });
+            let seen = (&metadata.owner_references, seen);
             serde_json::to_string(&seen).unwrap_or_default().hash(&mut hasher);
         }
         Err(unreadable) => unreadable.metadata.resource_version.hash(&mut hasher),

@@ -24,6 +24,7 @@ mod operator;
 mod permissions;
 mod plugin;
 mod plugin_verify;
+mod poison;
 mod refused;
 mod rollout;
 mod runs;

@@ -21,4 +21,4 @@ mod references;
 mod scenarios;
 pub mod scene;
 mod target;
-mod unreadable;
+pub mod unreadable;

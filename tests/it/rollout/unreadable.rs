@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::scene::{PATIENCE, Scene, long, plan, scene, step, uri};
 use crate::fast::fast;
-use crate::world::{condition, from, pipeline, until};
+use crate::world::{World, condition, from, pipeline, until};
 
 /// Lets the API server take a value that a newer operator may know, wherever it takes the known one.
-async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
+pub async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
     fn add(schema: &mut Value, known: &str, newer: &str) {
         match schema {
             Value::Array(all) => {
@@ -35,9 +35,9 @@ async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
 }
 
 /// Writes an object that only a newer operator can read; the API server may need a moment to know its new CRD.
-async fn write<K: Resource<DynamicType = ()>>(scene: &Scene, name: &str, object: Value, status: bool) {
+pub async fn write<K: Resource<DynamicType = ()>>(world: &World, name: &str, object: Value, status: bool) {
     let kind = ApiResource::erase::<K>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &kind);
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &kind);
     let patch = Patch::Apply(json!({ "apiVersion": kind.api_version, "kind": kind.kind,
         "metadata": { "name": name }, "spec": object["spec"], "status": object["status"] }));
     let newer = PatchParams::apply("newer").force();

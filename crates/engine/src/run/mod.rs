@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use snapshot::{SnapshotData, revision_data};
 pub use stage_file::stage_id;
-pub use view::{JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact};
+pub use view::{JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact, asks_for_peers};
 
 use crate::approval::ApprovalView;
 use crate::decision::Decision;
@@ -45,7 +45,7 @@ pub struct RunObservation {
     pub snapshot: Option<SnapshotView>,
     /// Jobs that carry this run's UID, with their pods.
     pub jobs: Vec<JobView>,
-    /// The other unfinished runs of the namespace.
+    /// The other unfinished runs of the namespace, if [`asks_for_peers`] says that they count.
     pub peers: Vec<Peer>,
     /// The version that serves on the target.
     pub live: Option<LiveView>,

@@ -120,6 +120,17 @@ pub struct Peer {
     pub running_stage: bool,
 }
 
+/// Whether the decision about a run looks at its peers: only who begins, or starts a stage, lets others go first.
+#[must_use]
+pub fn asks_for_peers(run: &FlywheelRun) -> bool {
+    let Some(status) = &run.status else {
+        return true;
+    };
+    let open = status.stages.iter().find(|s| s.state != StageState::Succeeded);
+    let starts = open.is_some_and(|stage| stage.state == StageState::Pending);
+    status.outcome.is_none() && (status.started_at.is_none() || starts)
+}
+
 impl Peer {
     /// What another run must know of this one; nothing if it has ended or is being deleted.
     #[must_use]

@@ -137,7 +137,7 @@ impl World {
             jobs: self.jobs(&uid),
             peers: runs
                 .iter()
-                .filter(|r| r.metadata.uid != run.metadata.uid)
+                .filter(|r| run::asks_for_peers(&run) && r.metadata.uid != run.metadata.uid)
                 .filter_map(run::Peer::of)
                 .collect(),
             live: self.live_version(plan.as_ref()),

@@ -9,6 +9,7 @@ use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::decision::{Action, Child, ChildKind, Patch};
 use flywheel_engine::lineage::register::{self, Register};
+use flywheel_engine::run::{self, Peer};
 use flywheel_engine::testing::{Kind, World, Write};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -50,6 +51,7 @@ impl Laws {
         }
         self.seen = world.writes.len();
         lineage_is_whole(world);
+        peers_count_only_where_they_are_asked_for(world);
     }
 
     /// No attempt has two Jobs, no version two Rollouts, whatever was lost.
@@ -121,6 +123,24 @@ fn lineage_is_whole(world: &World) {
     };
     for verdict in register::check(&register) {
         assert!(verdict.findings.is_empty(), "{verdict:#?}");
+    }
+}
+
+/// Who does not ask for its peers decides the same whatever they do: nobody need read them.
+fn peers_count_only_where_they_are_asked_for(world: &World) {
+    let runs: Vec<FlywheelRun> = world.all(Kind::Run);
+    for run in runs.iter().filter(|run| !run::asks_for_peers(run)) {
+        let mut seen = world.run_observation(run.metadata.name.as_ref().unwrap()).unwrap();
+        let alone = run::decide(&seen);
+        let busy = |n| Peer {
+            name: format!("another-{n}"),
+            pipeline: run.spec.pipeline_ref.name.clone(),
+            created: Timestamp::default(),
+            begun: true,
+            running_stage: true,
+        };
+        seen.peers = (0..100).map(busy).collect();
+        assert_eq!(run::decide(&seen), alone, "{:?}", run.metadata.name);
     }
 }
 
