@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flywheel_engine::capture::nameless;
-use flywheel_engine::decision::{Decision, Wait};
+use flywheel_engine::decision::{Decision, Record, Wait};
 use futures::FutureExt;
 use jiff::Timestamp;
+use kube::core::object::HasStatus;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
@@ -32,6 +33,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// So long after a live look the stores are asked first.
 const TRUSTED: Duration = Duration::from_secs(60);
+
+/// So long after a write of a status the watch is waited for, if it has not told of it yet.
+const OWN_NEWS: Duration = Duration::from_secs(5);
 
 /// Reconciles of one kind at the same time.
 const AT_ONCE: usize = 32;
@@ -68,6 +72,7 @@ pub struct Driver {
     failures: Mutex<Failures>,
     looks: Mutex<Looks>,
     timeout: Duration,
+    started: Instant,
     /// First come, first served. The runtime's own limit lets those go first that came last: when there is more to do
     /// than the API server answers, some objects would wait for ever.
     turns: Semaphore,
@@ -98,6 +103,8 @@ impl Failures {
 /// its store says is believed only for so long.
 struct Looks {
     last: HashMap<String, Instant>,
+    /// The resource version that the last write of a status left behind, and when.
+    left: HashMap<String, (String, Instant)>,
     /// As many are kept before those that count no more are forgotten.
     limit: usize,
 }
@@ -106,6 +113,7 @@ impl Default for Looks {
     fn default() -> Self {
         Self {
             last: HashMap::new(),
+            left: HashMap::new(),
             limit: 1024,
         }
     }
@@ -114,6 +122,13 @@ impl Default for Looks {
 impl Looks {
     fn is_fresh(&self, key: &str) -> bool {
         self.last.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
+    }
+
+    /// Whether that version is the one before the status that was written just now: whoever looks at it decides the same
+    /// once more.
+    fn has_left(&self, key: &str, version: Option<&str>) -> bool {
+        let left = self.left.get(key).filter(|(_, at)| at.elapsed() < OWN_NEWS);
+        left.is_some_and(|(before, _)| Some(before.as_str()) == version)
     }
 
     #[cfg(test)]
@@ -126,6 +141,7 @@ impl Looks {
     fn looked(&mut self, key: String) {
         if self.last.len() >= self.limit {
             self.last.retain(|_, last| last.elapsed() < TRUSTED);
+            self.left.retain(|_, (_, at)| at.elapsed() < OWN_NEWS);
             self.limit = self.last.len().saturating_mul(2).max(1024);
         }
         self.last.insert(key, Instant::now());
@@ -141,6 +157,7 @@ impl Driver {
             failures: Mutex::default(),
             looks: Mutex::default(),
             timeout: TIMEOUT,
+            started: Instant::now(),
             turns: Semaphore::new(AT_ONCE),
         }
     }
@@ -159,6 +176,18 @@ impl Driver {
     async fn within<T>(&self, work: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReconcileError> {
         let outcome = tokio::time::timeout(self.timeout, work).await;
         Ok(outcome.map_err(|_| ReconcileError::Timeout)??)
+    }
+
+    /// Whether the stores may be asked first: it was looked at live not long ago, or a watch just told of it for the first
+    /// time.
+    fn trusts_stores(&self, key: &str, object: &impl Resource, now: Timestamp) -> bool {
+        let age = object
+            .meta()
+            .creation_timestamp
+            .as_ref()
+            .map(|t| now.duration_since(t.0));
+        let new = age.is_some_and(|age| age.unsigned_abs() < TRUSTED);
+        new || self.started.elapsed() < TRUSTED || self.looks().is_fresh(key)
     }
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
@@ -266,11 +295,21 @@ async fn step<'a, C: Controller>(
     let context = &driver.context;
     let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
     let key = format!("{namespace}/{name}");
+    // It may have changed while this waited for its turn.
+    let latest = C::watched(&context.watches).find(&namespace, &name);
+    let known = latest.as_ref().and_then(|guard| guard.0.as_ref().ok()).unwrap_or(known);
+    if driver.looks().has_left(&key, known.meta().resource_version.as_deref()) {
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-    if driver.looks().is_fresh(&key)
-        && let Some(wait) = driver.within(glance::<C>(context, known, &namespace, now)).await?
-    {
-        return Ok(pause(&wait));
+    if driver.trusts_stores(&key, known, now) {
+        match driver.within(glance::<C>(context, known, &namespace, now)).await? {
+            Some(Decision::Wait(wait)) => return Ok(pause(&wait)),
+            Some(Decision::Record(change)) if C::MIRRORS => {
+                return driver.within(written(driver, known.clone(), change)).await;
+            }
+            Some(Decision::Record(_) | Decision::Do(_)) | None => {}
+        }
     }
     let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
     let Some(object) = driver.within(api.get_opt(&name)).await? else {
@@ -285,7 +324,7 @@ async fn step<'a, C: Controller>(
             None => return Ok(Action::await_change()),
         };
     }
-    let action = driver.within(decided::<C>(context, &api, object, answers, now)).await;
+    let action = driver.within(decided::<C>(driver, &api, object, answers, now)).await;
     drop(turn);
     if action.is_ok() {
         driver.looks().looked(key);
@@ -293,25 +332,36 @@ async fn step<'a, C: Controller>(
     action
 }
 
-/// What the stores say, if that is to wait. Most looks are woken by changes that do not concern what is waited for: they
-/// cost the API server nothing but the Deployments, Jobs and pods of which no copy is kept.
-///
-/// It never leads to a write: what is decided on an outdated copy is decided again on what is so.
+/// What is decided on what the stores say; nothing if providers are to be asked. Most looks are woken by changes that do
+/// not concern what is waited for: they cost the API server nothing but the Deployments, of which no copy is kept.
 async fn glance<C: Controller>(
     context: &Context,
     known: &C::Object,
     namespace: &str,
     now: Timestamp,
-) -> Result<Option<Wait>, kube::Error> {
+) -> Result<Option<Decision<C::Status>>, kube::Error> {
     if C::ask(context, known, now).is_some() {
         return Ok(None);
     }
     let reader = Reader::stored(context, namespace);
     let observation = C::observe(context, reader, known.clone(), C::Answers::default(), now).await?;
-    Ok(match C::decide(&observation) {
-        Decision::Wait(wait) => Some(wait),
-        Decision::Record(_) | Decision::Do(_) => None,
-    })
+    Ok(Some(C::decide(&observation)))
+}
+
+/// Writes a status at the version that was seen.
+async fn written<K>(driver: &Driver, object: K, change: Record<K::Status>) -> Result<Action, kube::Error>
+where
+    K: Kind + HasStatus,
+    K::Status: Send,
+{
+    tracing::info!(events = change.events.len(), "record the status");
+    let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    let before = object.resource_version().unwrap_or_default();
+    let applied = record(&driver.context, object, change).await?;
+    if applied == Applied::Done {
+        driver.looks().left.insert(key, (before, Instant::now()));
+    }
+    Ok(again(applied))
 }
 
 fn pause(wait: &Wait) -> Action {
@@ -326,12 +376,13 @@ fn pause(wait: &Wait) -> Action {
 
 /// Observes, decides, writes at most once.
 async fn decided<C: Controller>(
-    context: &Context,
+    driver: &Driver,
     api: &Api<C::Object>,
     object: C::Object,
     answers: C::Answers,
     now: Timestamp,
 ) -> Result<Action, kube::Error> {
+    let context = &driver.context;
     let namespace = object.namespace().unwrap_or_default();
     let reader = Reader::live(context, &namespace);
     let observation = C::observe(context, reader, object.clone(), answers, now).await?;
@@ -339,11 +390,7 @@ async fn decided<C: Controller>(
         tracing::trace!(observation = %nameless(&observation), "observed");
     }
     match C::decide(&observation) {
-        Decision::Record(change) => {
-            tracing::info!(events = change.events.len(), "record the status");
-            let applied = record(context, object, change).await?;
-            Ok(again(applied))
-        }
+        Decision::Record(change) => written(driver, object, change).await,
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
             let applied = if is_current(api, &object).await? {

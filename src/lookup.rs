@@ -174,15 +174,17 @@ impl Choice<'_> {
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     client: &'a Client,
+    watches: &'a Watches,
     stores: Option<&'a Watches>,
     namespace: &'a str,
 }
 
 impl<'a> Reader<'a> {
     /// Asks the API server for everything.
-    pub const fn live(context: &'a Context, namespace: &'a str) -> Self {
+    pub fn live(context: &'a Context, namespace: &'a str) -> Self {
         Self {
             client: &context.client,
+            watches: &context.watches,
             stores: None,
             namespace,
         }
@@ -284,6 +286,20 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
+    /// All objects of the choice that can be read, as the caller sees them.
+    pub async fn each_readable<K: Looked, T>(
+        &self,
+        choice: Choice<'_>,
+        view: impl Fn(&K) -> T,
+    ) -> Result<Vec<T>, Error> {
+        if let Some(known) = self.stores.and_then(K::watched).and_then(Watched::known) {
+            let here = known.iter().filter_map(|guard| guard.0.as_ref().ok());
+            let here = here.filter(|object| object.meta().namespace.as_deref() == Some(self.namespace));
+            return Ok(here.filter(|object| choice.takes(*object)).map(view).collect());
+        }
+        Ok(self.each_guarded(choice, view).await?.readable)
+    }
+
     /// The metadata of a pipeline's snapshots; what is in them is of use to their runs alone.
     pub async fn snapshots(&self, pipeline_uid: &str) -> Result<Vec<ObjectMeta>, Error> {
         let mine = Choice::Label(names::LABEL_PIPELINE_UID, pipeline_uid);
@@ -317,9 +333,24 @@ impl<'a> Reader<'a> {
         let Some(pipeline) = pipeline else {
             return Ok(Policies::default());
         };
-        let all = self.each_guarded(Choice::All, PolicyView::of).await?;
+        let applying = |policy: &BiasPolicy| {
+            let name = policy.metadata.name.as_deref().unwrap_or_default();
+            Policies::apply(pipeline, name, &policy.spec).then(|| PolicyView::of(policy))
+        };
+        let all = self.each_guarded(Choice::All, applying).await?;
         let unreadable = all.unreadable_names();
-        Ok(Policies::choose(pipeline, all.readable).with_unreadable(unreadable))
+        let found = all.readable.into_iter().flatten().collect();
+        Ok(Policies::choose(pipeline, found).with_unreadable(unreadable))
+    }
+
+    /// The same by what the watches know, for who decides nothing that another does not decide again on live reads: there
+    /// may be many policies, and large ones.
+    pub async fn known_policies(&self, pipeline: &FlywheelPipeline) -> Result<Policies, Error> {
+        let known = Self {
+            stores: Some(self.watches),
+            ..*self
+        };
+        known.policies(Some(pipeline)).await
     }
 
     /// Approvals whose subject has this name; one that cannot be read approves nothing.
@@ -328,7 +359,7 @@ impl<'a> Reader<'a> {
             return Ok(Vec::new());
         }
         let of_subject = Choice::Field(Field::ApprovalSubject, subject);
-        Ok(self.each_guarded(of_subject, ApprovalView::of).await?.readable)
+        self.each_readable(of_subject, ApprovalView::of).await
     }
 
     /// Whether the namespace is being deleted.

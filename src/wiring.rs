@@ -7,7 +7,7 @@ mod news;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use flywheel_api::Approval;
+use flywheel_api::{Approval, FlywheelRun, Rollout};
 use futures::{Stream, StreamExt, stream};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -52,11 +52,25 @@ fn told<C: Controller, O>(
 where
     O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    told_about::<C, O>(controller, kind, objects, |_| None)
+}
+
+/// The same with what each is about.
+fn told_about<C: Controller, O>(
+    controller: Built<C>,
+    kind: RelatedKind,
+    objects: impl Stream<Item = Arc<O>> + Send + 'static,
+    about: impl Fn(&O) -> Option<String> + Send + Sync + 'static,
+) -> Built<C>
+where
+    O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let store = controller.store();
     controller.watches_shared_stream(objects, move |object: Arc<O>| {
         let related = Related {
             kind,
             name: object.meta().name.clone().unwrap_or_default(),
+            about: about(&object),
             labels: object.meta().labels.clone().unwrap_or_default(),
             created: object.meta().creation_timestamp.clone(),
         };
@@ -76,6 +90,7 @@ fn approvals<C: Controller>(controller: Built<C>, watches: &Watches) -> Built<C>
             let related = Related {
                 kind: RelatedKind::Approval,
                 name: approval.spec.subject_ref.name.clone(),
+                about: None,
                 labels: approval.labels().clone(),
                 created: approval.creation_timestamp(),
             };
@@ -93,11 +108,21 @@ fn add<C: Controller>(controller: Built<C>, watches: &Watches, kind: RelatedKind
         RelatedKind::Pipeline => told::<C, _>(controller, kind, all(watches.pipelines.listen())),
         RelatedKind::PipelineSpec => told::<C, _>(controller, kind, news(watches.pipelines.listen(), spec)),
         RelatedKind::Run => told::<C, _>(controller, kind, all(watches.runs.listen())),
-        RelatedKind::RunOutline => told::<C, _>(controller, kind, news(watches.runs.listen(), run_outline)),
+        RelatedKind::RunOutline => {
+            let runs = news(watches.runs.listen(), run_outline);
+            told_about::<C, DeserializeGuard<FlywheelRun>>(controller, kind, runs, |run| {
+                Some(run.0.as_ref().ok()?.spec.pipeline_ref.name.clone())
+            })
+        }
         RelatedKind::ModelVersion => told::<C, _>(controller, kind, all(watches.versions.listen())),
         RelatedKind::ModelVersionSpec => told::<C, _>(controller, kind, news(watches.versions.listen(), spec)),
         RelatedKind::Rollout => told::<C, _>(controller, kind, all(watches.rollouts.listen())),
-        RelatedKind::RolloutOutline => told::<C, _>(controller, kind, news(watches.rollouts.listen(), outline)),
+        RelatedKind::RolloutOutline => {
+            let rollouts = news(watches.rollouts.listen(), outline);
+            told_about::<C, DeserializeGuard<Rollout>>(controller, kind, rollouts, |rollout| {
+                Some(rollout.0.as_ref().ok()?.spec.plan.target_ref.name.clone())
+            })
+        }
         RelatedKind::BiasPolicy => told::<C, _>(controller, kind, news(watches.policies.listen(), spec)),
         RelatedKind::Approval => approvals::<C>(controller, watches),
     }

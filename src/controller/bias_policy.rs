@@ -3,7 +3,6 @@
 use flywheel_api::bias_policy::BiasPolicyStatus;
 use flywheel_api::reference::BiasVerdict;
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun};
-use flywheel_engine::bias::PolicyView;
 use flywheel_engine::bias_policy::{self, BiasPolicyObservation, Judged};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::view::Policies;
@@ -27,6 +26,7 @@ impl Controller for BiasPolicies {
     type Observation = BiasPolicyObservation;
 
     const NAME: &'static str = "biaspolicy";
+    const MIRRORS: bool = true;
     const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::RunOutline];
 
     fn watched(watches: &Watches) -> &Watched<DeserializeGuard<BiasPolicy>> {
@@ -44,12 +44,9 @@ impl Controller for BiasPolicies {
         (): (),
         now: Timestamp,
     ) -> Result<BiasPolicyObservation, Error> {
-        let (name, view) = (policy.name_any(), PolicyView::of(&policy));
+        let name = policy.name_any();
         // There may be many pipelines and runs, and each change of theirs is looked at by each policy.
-        let applies = |p: &FlywheelPipeline| {
-            let found = Policies::choose(p, vec![view.clone()]).found;
-            (!found.is_empty()).then(|| p.name_any())
-        };
+        let applies = |p: &FlywheelPipeline| Policies::apply(p, &name, &policy.spec).then(|| p.name_any());
         let (pipelines, runs) = try_join!(
             reader.each(Choice::All, applies),
             reader.each(Choice::All, |run: &FlywheelRun| Said::of(run, &name)),

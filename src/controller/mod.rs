@@ -40,6 +40,10 @@ pub trait Controller: Send + Sync + 'static {
     /// Kinds whose changes may concern an object of this kind.
     const RELATED: &'static [RelatedKind];
 
+    /// Whether its statuses say what is so and nothing more. Then one may be written after a look in the stores, at the
+    /// version that was seen there; whatever else is to be written is decided on live reads.
+    const MIRRORS: bool = false;
+
     /// The watch of the kind.
     fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Self::Object>>;
 
@@ -111,6 +115,8 @@ pub struct Related {
     pub kind: RelatedKind,
     /// Name; of an Approval the name of its subject.
     pub name: String,
+    /// What it is about, if it can be read: of a run its pipeline, of a Rollout its target.
+    pub about: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// When it was created.

@@ -31,6 +31,7 @@ impl Controller for ModelVersions {
     type Observation = ModelVersionObservation;
 
     const NAME: &'static str = "modelversion";
+    const MIRRORS: bool = true;
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Run,
         RelatedKind::RolloutOutline,
@@ -81,7 +82,7 @@ impl Controller for ModelVersions {
                 .spec
                 .rollout
                 .clone()),
-            reader.each_guarded(Choice::Field(Field::VersionModel, model), child),
+            reader.each_readable(Choice::Field(Field::VersionModel, model), child),
             async { Ok(deleting && reader.terminating().await?) },
         )?;
         let of_pipelines = of_pipelines.iter().flatten();
@@ -92,7 +93,7 @@ impl Controller for ModelVersions {
             now,
             run,
             rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
-            children: children.readable.into_iter().flatten().collect(),
+            children: children.into_iter().flatten().collect(),
             // Whoever brought it there.
             serves: plans
                 .iter()
@@ -131,15 +132,15 @@ async fn rollouts(reader: Reader<'_>, version: &str, deleting: bool) -> Result<V
         // Any of them may need it as the way back: it is not let go before all can be read.
         reader.each(Choice::All, about).await?
     } else if version.len() > LABEL_LENGTH {
-        reader.each_guarded(Choice::All, about).await?.readable
+        reader.each_readable(Choice::All, about).await?
     } else {
-        let labelled = |label| reader.each_guarded(Choice::Label(label, version), about);
+        let labelled = |label| reader.each_readable(Choice::Label(label, version), about);
         let (mut to, back) = try_join!(
             labelled(names::LABEL_MODEL_VERSION),
             labelled(names::LABEL_BASELINE_VERSION),
         )?;
-        to.readable.extend(back.readable);
-        to.readable
+        to.extend(back);
+        to
     };
     let mut mine: Vec<Rollout> = found.into_iter().flatten().collect();
     mine.sort_by_key(ResourceExt::name_any);

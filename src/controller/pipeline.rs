@@ -48,9 +48,8 @@ impl Controller for Pipelines {
         match related.kind {
             // A pipeline that held the model's name may be gone: of two, the older one holds it.
             RelatedKind::PipelineSpec => related.name != name && related.created <= object.creation_timestamp(),
-            RelatedKind::RunOutline => {
-                related.has(names::LABEL_PIPELINE, &name) || !related.labels.contains_key(names::LABEL_PIPELINE)
-            }
+            // One that cannot be read may be of any pipeline.
+            RelatedKind::RunOutline => related.about.as_ref().is_none_or(|about| *about == name),
             RelatedKind::ModelVersion | RelatedKind::RolloutOutline => {
                 related.has(names::LABEL_MODEL, &object.spec.model.name)
             }
@@ -94,7 +93,8 @@ impl Controller for Pipelines {
             snapshots_and_runs(reader, &name, &uid),
             reader.versions(&model),
             reader.each_guarded(Choice::All, Delivery::of),
-            reader.policies(Some(&pipeline)),
+            // Its runs read them live before anything follows from them.
+            reader.known_policies(&pipeline),
             reader.target(pipeline.spec.rollout.as_ref()),
         )?;
         let unreadable = unreadable(&known, &rollouts);

@@ -48,10 +48,10 @@ impl Controller for Rollouts {
             RelatedKind::Deployment => {
                 related.name.strip_suffix("-candidate").unwrap_or(&related.name) == target || related.name == *target
             }
-            // Without the label it was just made, or a person took it away: then it may be about any target.
+            // One that cannot be read may be about any target.
             RelatedKind::RolloutOutline => {
-                let elsewhere = related.labels.get(names::LABEL_TARGET).is_some_and(|t| t != target);
-                open && related.name != object.name_any() && !elsewhere
+                let here = related.about.as_ref().is_none_or(|about| about == target);
+                open && here && related.name != object.name_any()
             }
             RelatedKind::ModelVersionSpec => open && related.name == object.spec.model_version_ref.name,
             RelatedKind::PipelineSpec => {
@@ -138,7 +138,7 @@ async fn sides(reader: Reader<'_>, rollout: &Rollout) -> Result<(Option<Deployme
 async fn versions(reader: Reader<'_>, rollout: &Rollout) -> Result<Vec<ModelVersion>, Error> {
     // Only names are taken from the other versions: one that cannot be read must not keep a version from going back.
     if rollout::names_sides(rollout) {
-        return Ok(reader.guarded(Choice::All).await?.readable);
+        return reader.each_readable(Choice::All, ModelVersion::clone).await;
     }
     let wanted = reader.readable(&rollout.spec.model_version_ref.name).await?;
     Ok(wanted.into_iter().collect())

@@ -209,6 +209,6 @@ async fn peers(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<Peer>, Error
         return Ok(Vec::new());
     }
     let other = |r: &FlywheelRun| (r.metadata.uid != run.metadata.uid).then(|| Peer::of(r)).flatten();
-    let all = reader.each_guarded(Choice::All, other).await?;
-    Ok(all.readable.into_iter().flatten().collect())
+    let all = reader.each_readable(Choice::All, other).await?;
+    Ok(all.into_iter().flatten().collect())
 }

@@ -20,16 +20,17 @@ fn rollout(name: &str) -> Value {
             "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" } } } })
 }
 
-/// A controller that does what the object's name says.
-struct Obedient;
+/// A controller that does what the object's name says; its statuses may be those of a mirror.
+struct Obedient<const MIRROR: bool = false>;
 
-impl Controller for Obedient {
+impl<const MIRROR: bool> Controller for Obedient<MIRROR> {
     type Object = Rollout;
     type Status = RolloutStatus;
     type Answers = ();
     type Observation = Rollout;
 
     const NAME: &'static str = "obedient";
+    const MIRRORS: bool = MIRROR;
     const RELATED: &'static [RelatedKind] = &[];
 
     fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Rollout>> {
@@ -100,7 +101,9 @@ fn driver(write: fn(&Sent) -> (u16, Value)) -> (Arc<Driver>, Server) {
             write(sent)
         }
     });
-    (Arc::new(Driver::new(context(client))), server)
+    let mut driver = Driver::new(context(client));
+    driver.started = driver.started.checked_sub(TRUSTED).unwrap();
+    (Arc::new(driver), server)
 }
 
 fn accepted(sent: &Sent) -> (u16, Value) {
@@ -123,8 +126,48 @@ async fn who_waits_asks_the_api_server_once_in_a_while_and_who_writes_asks_it_al
     );
     look(&driver, "records").await.unwrap();
     look(&driver, "records").await.unwrap();
+    assert_eq!(
+        server.writes().len(),
+        1,
+        "the watch has not told of the first write yet"
+    );
+    driver.looks().left.clear();
+    look(&driver, "records").await.unwrap();
     let asked = server.names().iter().filter(|name| *name == "records").count();
     assert_eq!(asked, 2, "each write is decided on what was read for it");
+}
+
+#[tokio::test]
+async fn when_the_watches_just_told_of_it_who_waits_asks_nobody() {
+    let (mut driver, server) = driver(accepted);
+    let mut new = rollout("waits");
+    new["metadata"]["creationTimestamp"] = json!(Timestamp::now());
+    let new = Arc::new(serde_json::from_value(new).unwrap());
+    reconcile::<Obedient>(new, driver.clone()).await.unwrap();
+    assert!(server.names().is_empty(), "it was just made");
+    Arc::get_mut(&mut driver).unwrap().started = Instant::now();
+    look(&driver, "waits").await.unwrap();
+    assert!(server.names().is_empty(), "the operator just began");
+}
+
+#[tokio::test]
+async fn a_status_that_only_mirrors_is_written_after_a_look_in_the_stores() {
+    let (mut driver, server) = driver(accepted);
+    Arc::get_mut(&mut driver).unwrap().started = Instant::now();
+    let known = |name| Arc::new(serde_json::from_value(rollout(name)).unwrap());
+    reconcile::<Obedient<true>>(known("records"), driver.clone())
+        .await
+        .unwrap();
+    let written = server.writes();
+    assert_eq!(server.names(), ["status"], "nothing was read for it");
+    assert_eq!(
+        written[0].2["metadata"]["resourceVersion"], "7",
+        "at the version that was seen"
+    );
+    reconcile::<Obedient<true>>(known("deletes"), driver.clone())
+        .await
+        .unwrap();
+    assert_eq!(server.names()[1], "deletes", "an effect is decided on live reads");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use flywheel_api::model_version::ModelArtifact;
 use flywheel_api::reference::AutomationLevel;
 use flywheel_api::rollout::RolloutPlan;
-use flywheel_api::{FlywheelPipeline, ModelVersion};
+use flywheel_api::{BiasPolicySpec, FlywheelPipeline, ModelVersion};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -78,6 +78,16 @@ impl<'a> Absent<'a> {
 }
 
 impl Policies {
+    /// Whether a policy of this name applies to the pipeline: named in its spec, or by a selector that its labels fit.
+    #[must_use]
+    pub fn apply(pipeline: &FlywheelPipeline, name: &str, policy: &BiasPolicySpec) -> bool {
+        let named = || pipeline.spec.bias_policies.iter().any(|r| r.name == name);
+        let labels = pipeline.metadata.labels.as_ref();
+        let has = |(key, value): (&String, &String)| labels.and_then(|l| l.get(key)) == Some(value);
+        let selector = policy.model_selector.as_ref().map(|s| &s.match_labels);
+        selector.is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(has)) || named()
+    }
+
     /// Chooses among all policies of the namespace.
     #[must_use]
     pub fn choose(pipeline: &FlywheelPipeline, all: Vec<PolicyView>) -> Self {
@@ -87,14 +97,7 @@ impl Policies {
             .filter(|n| !all.iter().any(|p| p.name == **n))
             .map(|n| (*n).to_owned())
             .collect();
-        let empty = std::collections::BTreeMap::new();
-        let labels = pipeline.metadata.labels.as_ref().unwrap_or(&empty);
-        let applies = |p: &PolicyView| {
-            let selected = p.spec.model_selector.as_ref().is_some_and(|s| {
-                !s.match_labels.is_empty() && s.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v))
-            });
-            selected || named.contains(&p.name.as_str())
-        };
+        let applies = |p: &PolicyView| Self::apply(pipeline, &p.name, &p.spec);
         let mut found: Vec<PolicyView> = all.into_iter().filter(applies).collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
