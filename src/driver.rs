@@ -25,12 +25,13 @@ use crate::record::record;
 
 /// A reconcile that takes longer is given up: a half-dead connection would hold its object for ever.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Every object is looked at this often, whatever the watches say.
+/// Every object is looked at this often, whatever the watches say; what is in progress more often.
 const RESYNC: Duration = Duration::from_secs(600);
 /// Longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// So long after a live look the stores are asked first.
+/// So long after a live look the stores are asked first. What is in progress is looked at again after that time: of an event
+/// that a watch does not tell nobody hears.
 const TRUSTED: Duration = Duration::from_secs(60);
 
 /// Reconciles of one kind at the same time.
@@ -270,7 +271,7 @@ async fn step<'a, C: Controller>(
     if driver.looks().is_fresh(&key)
         && let Some(wait) = driver.within(glance::<C>(context, known, &namespace, now)).await?
     {
-        return Ok(pause(&wait));
+        return Ok(pause::<C>(&wait, known));
     }
     let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
     let Some(object) = driver.within(api.get_opt(&name)).await? else {
@@ -314,12 +315,13 @@ async fn glance<C: Controller>(
     })
 }
 
-fn pause(wait: &Wait) -> Action {
+fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {
     tracing::debug!(reason = wait.reason, "wait");
-    let pause = wait.until.map_or(RESYNC, |until| {
+    let longest = if C::in_progress(object) { TRUSTED } else { RESYNC };
+    let pause = wait.until.map_or(longest, |until| {
         // From now on, not from when the object was read: its turn may have been long in coming.
         let seconds = u64::try_from(until.duration_since(Timestamp::now()).as_secs()).unwrap_or(0);
-        Duration::from_secs(seconds).clamp(Duration::from_secs(1), RESYNC)
+        Duration::from_secs(seconds).clamp(Duration::from_secs(1), longest)
     });
     Action::requeue(pause)
 }
@@ -353,7 +355,7 @@ async fn decided<C: Controller>(
             };
             Ok(again(applied))
         }
-        Decision::Wait(wait) => Ok(pause(&wait)),
+        Decision::Wait(wait) => Ok(pause::<C>(&wait, &object)),
     }
 }
 

@@ -57,6 +57,10 @@ impl Controller for Obedient {
         }
     }
 
+    fn in_progress(o: &Rollout) -> bool {
+        o.labels().contains_key("in")
+    }
+
     fn decide(o: &Rollout) -> Decision<RolloutStatus> {
         match &*o.name_any() {
             "records" => Decision::Record(Record {
@@ -144,6 +148,28 @@ async fn a_decision_that_panics_is_an_error_of_its_object_alone() {
     assert_eq!(error.to_string(), "the reconcile panicked: a bug with panics");
     assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
     assert!(server.writes().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_in_progress_is_looked_at_live_again_soon_although_no_watch_tells_of_a_change() {
+    let (driver, _) = driver(accepted);
+    assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
+    let mut object = rollout("waits");
+    object["metadata"]["labels"] = json!({ "in": "progress" });
+    let server = Server::default();
+    let answer = object.clone();
+    let client = server.client(move |_| (200, answer.clone()));
+    let driver = Arc::new(Driver::new(context(client)));
+    let object = Arc::new(serde_json::from_value(object).unwrap());
+    let look = async || reconcile::<Obedient>(object.clone(), driver.clone()).await.unwrap();
+    // Live, then in the stores.
+    assert_eq!(
+        (look().await, look().await),
+        (Action::requeue(TRUSTED), Action::requeue(TRUSTED))
+    );
+    driver.looks().age("shop/waits", TRUSTED);
+    look().await;
+    assert_eq!(server.names().len(), 2, "what the stores say is not believed any more");
 }
 
 #[tokio::test]
