@@ -26,12 +26,13 @@ use crate::record::record;
 
 /// A reconcile that takes longer is given up: a half-dead connection would hold its object for ever.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Every object is looked at this often, whatever the watches say.
+/// Every object is looked at this often, whatever the watches say; what is in progress more often.
 const RESYNC: Duration = Duration::from_secs(600);
 /// Longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// So long after a live look the stores are asked first.
+/// So long after a live look the stores are asked first. What is in progress is looked at again after that time: of an event
+/// that a watch does not tell nobody hears.
 const TRUSTED: Duration = Duration::from_secs(60);
 
 /// So long after a write of a status the watch is waited for, if it has not told of it yet.
@@ -304,7 +305,7 @@ async fn step<'a, C: Controller>(
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     if driver.trusts_stores(&key, known, now) {
         match driver.within(glance::<C>(context, known, &namespace, now)).await? {
-            Some(Decision::Wait(wait)) => return Ok(pause(&wait)),
+            Some(Decision::Wait(wait)) => return Ok(pause::<C>(&wait, known)),
             Some(Decision::Record(change)) if C::MIRRORS => {
                 return driver.within(written(driver, known.clone(), change)).await;
             }
@@ -364,12 +365,13 @@ where
     Ok(again(applied))
 }
 
-fn pause(wait: &Wait) -> Action {
+fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {
     tracing::debug!(reason = wait.reason, "wait");
-    let pause = wait.until.map_or(RESYNC, |until| {
+    let longest = if C::in_progress(object) { TRUSTED } else { RESYNC };
+    let pause = wait.until.map_or(longest, |until| {
         // From now on, not from when the object was read: its turn may have been long in coming.
         let seconds = u64::try_from(until.duration_since(Timestamp::now()).as_secs()).unwrap_or(0);
-        Duration::from_secs(seconds).clamp(Duration::from_secs(1), RESYNC)
+        Duration::from_secs(seconds).clamp(Duration::from_secs(1), longest)
     });
     Action::requeue(pause)
 }
@@ -400,7 +402,7 @@ async fn decided<C: Controller>(
             };
             Ok(again(applied))
         }
-        Decision::Wait(wait) => Ok(pause(&wait)),
+        Decision::Wait(wait) => Ok(pause::<C>(&wait, &object)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use flywheel::args::Args;
@@ -91,7 +92,7 @@ async fn lead(
     tracing::info!(lost, "ends: running reconciles are finished");
     let _ = stop.send(true);
     let finished = async { while controllers.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(20), finished).await;
+    let _ = tokio::time::timeout(Duration::from_secs(20), finished).await;
     election.resign().await;
     anyhow::ensure!(
         !lost,
@@ -123,11 +124,19 @@ impl Signals {
     }
 }
 
+/// No answer takes so long, and no watch says nothing for so long.
+const SILENCE: Duration = Duration::from_secs(65);
+const _: () = assert!(SILENCE.as_secs() > flywheel::watch::LASTS as u64);
+
 /// How to reach the cluster.
 async fn config() -> anyhow::Result<Config> {
     let mut config = Config::infer().await?;
     // A write that is sent twice by the client would not be the one that was decided.
     config.default_retry = false;
+    // Of a connection that is dead without a word nothing else tells: a watch whose opening is never answered would never be
+    // begun anew.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     // The audit log of a cluster tells by this name which requests are the operator's, whoever it runs as.
     let name = HeaderValue::from_static(concat!("flywheel-operator/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, name));

@@ -11,6 +11,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use crate::watch::lasting;
+
 /// Key of the settings in the ConfigMap.
 const KEY: &str = "config.yaml";
 
@@ -54,7 +56,7 @@ pub async fn follow(client: Client, namespace: &str, name: &str) -> watch::Recei
         closed(&format!("the operator's settings cannot be read: {why}"))
     });
     let (sender, receiver) = watch::channel(Arc::new(first));
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let config = lasting().fields(&format!("metadata.name={name}"));
     tokio::spawn(async move {
         let mut events = Box::pin(watcher(api, config).default_backoff());
         while let Some(event) = events.next().await {

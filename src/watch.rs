@@ -26,6 +26,15 @@ use tokio::task::JoinSet;
 
 use crate::health::Health;
 
+/// So many seconds a watch lasts; then it goes on in a new one. One whose connection is dead without a word is begun anew a
+/// few seconds later: until then nobody hears of what people ask for.
+pub const LASTS: u32 = 55;
+
+/// What all watches have in common.
+pub fn lasting() -> watcher::Config {
+    watcher::Config::default().timeout(LASTS)
+}
+
 /// An object that may be unreadable.
 pub type Guard<K> = DeserializeGuard<K>;
 
@@ -110,7 +119,7 @@ where
     /// Follows the objects for ever; a watch that fails is begun anew after a pause.
     async fn follow(self: Arc<Self>, api: Api<O>, health: Arc<Health>) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let any = watcher::Config::default();
+        let any = lasting();
         let config = self.labels.map_or(any.clone(), |labels| any.labels(labels));
         // Who wrote which field takes as much room as the fields, and no decision asks for it of what is watched.
         let lean = |object: &mut O| object.meta_mut().managed_fields = None;

@@ -50,6 +50,11 @@ pub trait Controller: Send + Sync + 'static {
     /// Whether a change of a related object of the same namespace may concern this object.
     fn concerns(object: &Self::Object, related: &Related) -> bool;
 
+    /// Whether something is still to come of the object: it is then looked at again soon, whatever the watches say.
+    fn in_progress(_: &Self::Object) -> bool {
+        false
+    }
+
     /// Whether a change of the administrator's settings may concern this object.
     fn uses_settings(_: &Self::Object) -> bool {
         false

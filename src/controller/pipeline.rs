@@ -63,6 +63,10 @@ impl Controller for Pipelines {
         }
     }
 
+    fn in_progress(object: &FlywheelPipeline) -> bool {
+        object.status.as_ref().is_some_and(|s| s.active_run.is_some())
+    }
+
     fn uses_settings(_: &FlywheelPipeline) -> bool {
         true
     }

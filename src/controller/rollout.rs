@@ -67,6 +67,10 @@ impl Controller for Rollouts {
         }
     }
 
+    fn in_progress(object: &Rollout) -> bool {
+        is_open(object)
+    }
+
     fn uses_settings(object: &Rollout) -> bool {
         is_open(object)
     }

@@ -63,8 +63,12 @@ impl Controller for Runs {
         }
     }
 
-    fn uses_settings(object: &FlywheelRun) -> bool {
+    fn in_progress(object: &FlywheelRun) -> bool {
         object.status.as_ref().is_none_or(|s| s.outcome.is_none())
+    }
+
+    fn uses_settings(object: &FlywheelRun) -> bool {
+        Self::in_progress(object)
     }
 
     async fn observe(

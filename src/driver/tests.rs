@@ -58,6 +58,10 @@ impl<const MIRROR: bool> Controller for Obedient<MIRROR> {
         }
     }
 
+    fn in_progress(o: &Rollout) -> bool {
+        o.labels().contains_key("in")
+    }
+
     fn decide(o: &Rollout) -> Decision<RolloutStatus> {
         match &*o.name_any() {
             "records" => Decision::Record(Record {
@@ -101,9 +105,14 @@ fn driver(write: fn(&Sent) -> (u16, Value)) -> (Arc<Driver>, Server) {
             write(sent)
         }
     });
+    (settled(client), server)
+}
+
+/// A driver of an operator that began a while ago.
+fn settled(client: kube::Client) -> Arc<Driver> {
     let mut driver = Driver::new(context(client));
     driver.started = driver.started.checked_sub(TRUSTED).unwrap();
-    (Arc::new(driver), server)
+    Arc::new(driver)
 }
 
 fn accepted(sent: &Sent) -> (u16, Value) {
@@ -198,6 +207,28 @@ async fn five_hundred_decisions_that_panic_hold_up_nobody() {
     assert!(panicked.iter().all(|end| matches!(end, Err(ReconcileError::Panic(_)))));
     assert_eq!(waited.unwrap(), Action::requeue(RESYNC));
     assert!(server.writes().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_in_progress_is_looked_at_live_again_soon_although_no_watch_tells_of_a_change() {
+    let (driver, _) = driver(accepted);
+    assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
+    let mut object = rollout("waits");
+    object["metadata"]["labels"] = json!({ "in": "progress" });
+    let server = Server::default();
+    let answer = object.clone();
+    let client = server.client(move |_| (200, answer.clone()));
+    let driver = settled(client);
+    let object = Arc::new(serde_json::from_value(object).unwrap());
+    let look = async || reconcile::<Obedient>(object.clone(), driver.clone()).await.unwrap();
+    // Live, then in the stores.
+    assert_eq!(
+        (look().await, look().await),
+        (Action::requeue(TRUSTED), Action::requeue(TRUSTED))
+    );
+    driver.looks().age("shop/waits", TRUSTED);
+    look().await;
+    assert_eq!(server.names().len(), 2, "what the stores say is not believed any more");
 }
 
 #[tokio::test]

@@ -1,22 +1,29 @@
-//! Who leads: two operators that both act, and a leader that was frozen and wakes up beside its successor. The lease only
-//! saves work, so the end is the one with one operator.
+//! Who leads: two operators that both act, a leader that was frozen and wakes up beside its successor, and one whose
+//! renewals hang. The lease only saves work, so the end is the one with one operator.
 
 use std::time::Duration;
 
 use flywheel_api::Rollout;
 use futures::future::join_all;
+use http::StatusCode;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
+use tokio::sync::Mutex;
 
 use super::picture::Picture;
 use super::process::{LEASE, Process, SYSTEM};
+use super::proxy::{Plan, Proxy};
 use super::story::{STORIES, Story};
 use super::{REST, normal, told};
 use crate::fast::fast;
 use crate::world::PATIENCE;
 
+/// Operators that stand for election have one lease for all of them: one test at a time.
+static ONE_LEASE: Mutex<()> = Mutex::const_new(());
 /// What takes a few moments on a machine that has nothing else to do.
 const MOMENTS: Duration = Duration::from_secs(60 * PATIENCE);
+/// Part of the time for which a leader acts without a renewal.
+const WHILE: Duration = Duration::from_secs(4);
 
 async fn holds(client: &Client, identity: &str) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
@@ -39,7 +46,7 @@ async fn fault_two_operators_that_both_act_end_every_story_as_one_does() {
     let all = STORIES.map(|story| async move {
         let normal = normal(story).await;
         let name = format!("fault-{story:?}-both").to_lowercase();
-        let mut end = told(story, name, vec![Vec::new(), Vec::new()]).await;
+        let mut end = told(story, name, vec![Plan::default(), Plan::default()]).await;
         assert_eq!(normal.picture.differs(&end.picture), None, "{story:?}");
         let mut made = normal.made.clone();
         for all in [&mut made, &mut end.made] {
@@ -56,41 +63,88 @@ async fn fault_two_operators_that_both_act_end_every_story_as_one_does() {
     join_all(all).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fault_a_frozen_leader_that_wakes_up_beside_its_successor_changes_nothing() {
-    let normal = normal(Story::RolledBack).await;
-    let fast = fast("fault-frozen").await;
-    let (client, namespace) = (fast.client.clone(), fast.namespace.clone());
-    let mut first = Process::elected(&namespace, "first");
-    holds(&client, "first").await;
-    let _second = Process::elected(&namespace, "second");
-    let freeze = async {
-        let rollouts: Api<Rollout> = Api::namespaced(client.clone(), &namespace);
+/// Waits until the first Rollout is known to the operator: the story is in its middle.
+async fn delivers(client: &Client, namespace: &str) {
+    let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
+    let known = async {
         loop {
             let all = rollouts.list(&kube::api::ListParams::default()).await.expect("a list");
             if all.items.iter().any(|r| r.status.is_some()) {
-                break;
+                return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    };
+    let known = tokio::time::timeout(MOMENTS, known).await;
+    assert!(known.is_ok(), "no Rollout has begun");
+}
+
+/// Who lost the lease ends by itself, so that it begins anew as one that waits.
+async fn ends(process: &mut Process) {
+    let ended = async {
+        while !process.ended() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let ended = tokio::time::timeout(MOMENTS, ended).await;
+    assert!(ended.is_ok(), "it still runs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_a_frozen_leader_that_wakes_up_beside_its_successor_changes_nothing() {
+    let _alone = ONE_LEASE.lock().await;
+    let normal = normal(Story::RolledBack).await;
+    let fast = fast("fault-frozen").await;
+    let (client, namespace) = (fast.client.clone(), fast.namespace.clone());
+    let mut first = Process::elected(&namespace, "first", None);
+    holds(&client, "first").await;
+    let second = Process::elected(&namespace, "second", None);
+    let freeze = async {
+        delivers(&client, &namespace).await;
         first.freeze();
         holds(&client, "second").await;
         // It believes that it leads, and what it was sending is still on its way.
         first.thaw();
-        let ends = async {
-            while !first.ended() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let ended = tokio::time::timeout(MOMENTS, ends).await;
-        assert!(
-            ended.is_ok(),
-            "who lost the lease ends, so that it begins anew as one that waits"
-        );
+        ends(&mut first).await;
     };
     let (ended, ()) = tokio::join!(Story::RolledBack.tell(fast), freeze);
     tokio::time::sleep(REST).await;
     let picture = Picture::take(&ended).await;
     assert_eq!(normal.picture.differs(&picture), None);
+    drop(second);
+    ended.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_a_leader_whose_renewal_hangs_ends_and_what_hung_changes_nothing() {
+    let _alone = ONE_LEASE.lock().await;
+    let normal = normal(Story::RolledBack).await;
+    let fast = fast("fault-hung").await;
+    let (client, namespace) = (fast.client.clone(), fast.namespace.clone());
+    let (proxy, address, _deaths) = Proxy::listen(Plan::default()).await;
+    let mut first = Process::elected(&namespace, "third", Some(address));
+    holds(&client, "third").await;
+    let second = Process::elected(&namespace, "fourth", None);
+    // Only its renewals: whatever else it does, it still can.
+    proxy.hold_leases(true);
+    // It goes on for a while, so that the story's middle sees its end.
+    tokio::time::sleep(WHILE).await;
+    let hang = async {
+        ends(&mut first).await;
+        holds(&client, "fourth").await;
+        proxy.hold_leases(false);
+        let late = || async { Some(proxy.held()).filter(|held| !held.is_empty()) };
+        let held = crate::world::until("what hung arrives", MOMENTS.as_secs(), late).await;
+        assert!(
+            held.iter().all(|status| *status == StatusCode::CONFLICT),
+            "{held:?}: a late renewal does not count"
+        );
+        holds(&client, "fourth").await;
+    };
+    let (ended, ()) = tokio::join!(Story::RolledBack.tell(fast), hang);
+    tokio::time::sleep(REST).await;
+    let picture = Picture::take(&ended).await;
+    assert_eq!(normal.picture.differs(&picture), None);
+    drop(second);
     ended.finish().await;
 }

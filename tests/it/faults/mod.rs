@@ -1,13 +1,17 @@
-//! Writes that go wrong: whatever happens to the k-th write of the operator, the end is the one without faults.
+//! Writes and reads that go wrong: whatever happens to the k-th write of the operator, or to what it is told, the end is
+//! the one without faults.
 //!
 //! Two histories without faults teach what their ends share. Then each write of each story is hit once by each fault;
 //! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run,
 //! with the variable `FLYWHEEL_TEST_LONG` all of them.
 
+mod journal;
 mod leaders;
 mod picture;
 mod process;
 mod proxy;
+mod reads;
+mod stale;
 mod story;
 
 use std::panic::AssertUnwindSafe;
@@ -17,8 +21,9 @@ use futures::future::join_all;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::OnceCell;
 
+use self::journal::Journal;
 use self::picture::Picture;
-use self::proxy::{Fault, Proxy};
+use self::proxy::{Fault, Plan, Proxy};
 use self::story::{STORIES, Story};
 use crate::fast::fast;
 
@@ -47,18 +52,26 @@ struct End {
     made: Vec<String>,
     writes: usize,
     committed: usize,
+    journal: Journal,
 }
 
-async fn history(story: Story, name: String, plan: Vec<(usize, Fault)>) -> End {
+async fn history(story: Story, name: String, plan: Plan) -> End {
     told(story, name, vec![plan]).await
 }
 
 /// A history with an operator for each plan, which all act.
-async fn told(story: Story, name: String, plans: Vec<Vec<(usize, Fault)>>) -> End {
+async fn told(story: Story, name: String, plans: Vec<Plan>) -> End {
     let fast = fast(&name).await;
     let proxies = plans.into_iter().map(|plan| Proxy::start(&fast.namespace, plan));
     let proxies = join_all(proxies).await;
+    // So that every history begins alike, and an object is told as often in each of them.
+    for proxy in &proxies {
+        proxy.begun().await;
+    }
     let ended = story.tell(fast).await;
+    for proxy in proxies.iter().filter(|p| p.reads().is_ignorant()) {
+        proxy.reads().forget();
+    }
     let writes = || proxies.iter().map(Proxy::writes).sum();
     let mut before: usize = writes();
     loop {
@@ -79,6 +92,7 @@ async fn told(story: Story, name: String, plans: Vec<Vec<(usize, Fault)>>) -> En
             .collect(),
         writes: before,
         committed: proxies.iter().map(Proxy::committed).sum(),
+        journal: proxies.first().map(|p| p.reads().journal()).unwrap_or_default(),
     };
     ended.finish().await;
     end
@@ -113,16 +127,17 @@ struct Normal {
     picture: Picture,
     made: Vec<String>,
     writes: usize,
+    journal: Journal,
 }
 
-/// Told once for both tests of a story.
+/// Told once for all tests of a story.
 static NORMAL: [OnceCell<Normal>; STORIES.len()] = [const { OnceCell::const_new() }; STORIES.len()];
 
 async fn normal(story: Story) -> &'static Normal {
     let tell = || async {
         let name = |which: &str| format!("fault-{story:?}-{which}").to_lowercase();
-        let one = history(story, name("a"), Vec::new());
-        let two = history(story, name("b"), Vec::new());
+        let one = history(story, name("a"), Plan::default());
+        let two = history(story, name("b"), Plan::default());
         let (one, two) = tokio::join!(one, two);
         assert_eq!(one.made, two.made, "two histories without faults make the same");
         let writes = one.writes.min(two.writes);
@@ -131,6 +146,7 @@ async fn normal(story: Story) -> &'static Normal {
             picture: one.picture.shared(&two.picture),
             made: one.made,
             writes,
+            journal: one.journal,
         }
     };
     NORMAL[story as usize].get_or_init(tell).await
@@ -138,43 +154,51 @@ async fn normal(story: Story) -> &'static Normal {
 
 async fn survives(story: Story, faults: &[Fault]) {
     let word = format!("{:?}", faults.first()).replace(|c: char| !c.is_alphanumeric(), "");
-    let normal = normal(story).await;
-    let writes = normal.writes;
-    let plans = plans(story, writes, faults);
-    let count = plans.len();
-    let run = plans.into_iter().map(|(at, fault)| {
-        let which = faults.iter().position(|f| *f == fault).unwrap_or_default();
-        let name = format!("fault-{story:?}-{word}-{at}-{which}").to_lowercase();
-        async move {
-            let told = AssertUnwindSafe(history(story, name, vec![(at, fault)])).catch_unwind();
-            (at, fault, told.await)
-        }
-    });
-    let mut ends = stream::iter(run).buffer_unordered(AT_ONCE);
-    let (mut problems, mut committed) = (Vec::new(), 0);
-    while let Some((at, fault, end)) = ends.next().await {
-        let Ok(end) = end else {
-            problems.push(format!("{fault:?} at write {at}: another end, see above"));
-            continue;
+    let writes = normal(story).await.writes;
+    let plans = plans(story, writes, faults).into_iter();
+    let plans = plans.map(|(at, fault)| {
+        let plan = Plan {
+            writes: vec![(at, fault)],
+            ..Plan::default()
         };
-        committed += end.committed;
-        if let Some(difference) = normal.picture.differs(&end.picture) {
-            problems.push(format!("{fault:?} at write {at}: {difference}"));
-        }
-        if end.made != normal.made {
-            problems.push(format!(
-                "{fault:?} at write {at}: made {:#?} instead of {:#?}",
-                end.made, normal.made
-            ));
-        }
-    }
+        (format!("{fault:?} at write {at}"), plan)
+    });
+    let (count, committed) = tried(story, &word, plans.collect()).await;
     println!("{story:?}: {writes} writes, {count} plans, {committed} faults committed");
-    assert!(problems.is_empty(), "{story:?}:\n{}", problems.join("\n"));
     // A history may take a write less than the shorter of those that counted them: its last one goes wrong never.
     assert!(
         committed > 0 && committed + count / 10 + 1 >= count,
         "only {committed} of {count} faults were committed"
     );
+}
+
+/// Tries these plans; says how many there were, and how often something went wrong as planned.
+async fn tried(story: Story, word: &str, plans: Vec<(String, Plan)>) -> (usize, usize) {
+    let (normal, count) = (normal(story).await, plans.len());
+    let run = plans.into_iter().enumerate().map(|(n, (what, plan))| {
+        let name = format!("fault-{story:?}-{word}-{n}").to_lowercase();
+        async move {
+            let told = AssertUnwindSafe(history(story, name, plan)).catch_unwind();
+            (what, told.await)
+        }
+    });
+    let mut ends = stream::iter(run).buffer_unordered(AT_ONCE);
+    let (mut problems, mut committed) = (Vec::new(), 0);
+    while let Some((what, end)) = ends.next().await {
+        let Ok(end) = end else {
+            problems.push(format!("{what}: another end, see above"));
+            continue;
+        };
+        committed += end.committed;
+        if let Some(difference) = normal.picture.differs(&end.picture) {
+            problems.push(format!("{what}: {difference}"));
+        }
+        if end.made != normal.made {
+            problems.push(format!("{what}: made {:#?} instead of {:#?}", end.made, normal.made));
+        }
+    }
+    assert!(problems.is_empty(), "{story:?}:\n{}", problems.join("\n"));
+    (count, committed)
 }
 
 macro_rules! stories {

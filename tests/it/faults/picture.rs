@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
+use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
@@ -29,6 +29,8 @@ impl Picture {
         add::<FlywheelRun>(world, &mut all).await;
         add::<ModelVersion>(world, &mut all).await;
         add::<Rollout>(world, &mut all).await;
+        add::<BiasPolicy>(world, &mut all).await;
+        add::<Approval>(world, &mut all).await;
         add::<ControllerRevision>(world, &mut all).await;
         add::<Job>(world, &mut all).await;
         add::<Deployment>(world, &mut all).await;

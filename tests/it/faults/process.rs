@@ -38,15 +38,15 @@ pub struct Process(Child);
 impl Process {
     /// An operator for this namespace alone, which acts at once and finds the API server at that address.
     pub fn start(namespace: &str, api: SocketAddr) -> Self {
-        let own = folder().join(format!("{namespace}-{}.kubeconfig", api.port()));
-        std::fs::write(&own, proxied(api).to_string()).expect("a kubeconfig");
-        Self::launch(namespace, &own, &["--leader-elect=false"])
+        Self::launch(namespace, &by_way_of(namespace, api), &["--leader-elect=false"])
     }
 
     /// An operator for this namespace alone that acts while it holds the lease. The lease is one for all of these.
-    pub fn elected(namespace: &str, identity: &str) -> Self {
+    /// It finds the API server by itself, or at that address.
+    pub fn elected(namespace: &str, identity: &str, api: Option<SocketAddr>) -> Self {
         let args = ["--leader-elect=true", "--lease-name", LEASE, "--identity", identity];
-        Self::launch(namespace, &kubeconfig(), &args)
+        let own = api.map_or_else(kubeconfig, |api| by_way_of(namespace, api));
+        Self::launch(namespace, &own, &args)
     }
 
     fn launch(namespace: &str, own: &Path, args: &[&str]) -> Self {
@@ -91,6 +91,13 @@ impl Process {
     pub fn ended(&mut self) -> bool {
         self.0.try_wait().expect("a process of ours").is_some()
     }
+}
+
+/// A file with the operator's kubeconfig for that address.
+fn by_way_of(namespace: &str, api: SocketAddr) -> PathBuf {
+    let own = folder().join(format!("{namespace}-{}.kubeconfig", api.port()));
+    std::fs::write(&own, proxied(api).to_string()).expect("a kubeconfig");
+    own
 }
 
 fn folder() -> PathBuf {

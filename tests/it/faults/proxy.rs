@@ -1,7 +1,8 @@
-//! What stands between an operator and the API server, and lets a chosen write go wrong.
+//! What stands between an operator and the API server, and lets a chosen write or read go wrong.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -15,10 +16,12 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::process::Process;
+use super::reads::{Answered, Asked, Reads, Twist, asked, half};
 
 /// What happens to one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,18 @@ pub enum Fault {
     Refused(u16),
 }
 
-/// Writes are small; anything larger than this is no write of the operator.
+/// What goes wrong in a history.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The n-th writes.
+    pub writes: Vec<(usize, Fault)>,
+    /// One thing that is read.
+    pub read: Option<Twist>,
+}
+
+/// So late comes an answer that is late.
+const LATE: Duration = Duration::from_secs(5);
+/// Objects are small; anything larger than this is no write of the operator and no list that it asks for.
 const LARGEST: usize = 4 << 20;
 
 type Upstream = Client<HttpsConnector<HttpConnector>, Body>;
@@ -45,7 +59,7 @@ type Upstream = Client<HttpsConnector<HttpConnector>, Body>;
 /// The proxy; it stops, and its operator with it, when it is dropped.
 pub struct Proxy {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    _tasks: Vec<Stop>,
 }
 
 struct Shared {
@@ -53,6 +67,9 @@ struct Shared {
     server: Uri,
     deaths: UnboundedSender<()>,
     book: Mutex<Book>,
+    reads: Arc<Reads>,
+    /// While this is true no write of a lease reaches the API server.
+    holds_leases: watch::Sender<bool>,
 }
 
 /// What went through.
@@ -62,12 +79,8 @@ struct Book {
     plan: Vec<(usize, Fault)>,
     committed: usize,
     made: Vec<String>,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// What the API server said to writes of a lease that were held.
+    held: Vec<StatusCode>,
 }
 
 fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
@@ -75,36 +88,68 @@ fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
 }
 
 impl Proxy {
-    /// An operator for this namespace whose n-th writes go wrong as planned; it is started again whenever it dies.
-    pub async fn start(namespace: &str, plan: Vec<(usize, Fault)>) -> Self {
-        let config = super::process::config().await;
-        let https = config
-            .rustls_https_connector()
-            .expect("the API server's certificate is known");
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let (deaths, mut died) = unbounded_channel();
-        let shared = Arc::new(Shared {
-            upstream: Client::builder(TokioExecutor::new()).build(https),
-            server: config.cluster_url,
-            deaths,
-            book: Mutex::new(Book {
-                plan,
-                ..Book::default()
-            }),
-        });
-        let routes = Router::new().fallback(serve).with_state(shared.clone());
+    /// An operator for this namespace for which things go wrong as planned; it is started again whenever it dies.
+    pub async fn start(namespace: &str, plan: Plan) -> Self {
+        let (mut proxy, address, mut died) = Self::listen(plan).await;
         let namespace = namespace.to_owned();
         let task = tokio::spawn(async move {
-            let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
-            let _stop = Stop(serving);
             let mut operator = Process::start(&namespace, address);
             while died.recv().await.is_some() {
                 drop(operator);
                 operator = Process::start(&namespace, address);
             }
         });
-        Self { shared, task }
+        proxy._tasks.push(Stop(task));
+        proxy
+    }
+
+    /// A proxy alone: its address, and who is told that the operator behind it has to die.
+    pub async fn listen(plan: Plan) -> (Self, SocketAddr, UnboundedReceiver<()>) {
+        let config = super::process::config().await;
+        let https = config
+            .rustls_https_connector()
+            .expect("the API server's certificate is known");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (deaths, died) = unbounded_channel();
+        let shared = Arc::new(Shared {
+            upstream: Client::builder(TokioExecutor::new()).build(https),
+            server: config.cluster_url,
+            deaths,
+            book: Mutex::new(Book {
+                plan: plan.writes,
+                ..Book::default()
+            }),
+            reads: Arc::new(Reads::new(plan.read)),
+            holds_leases: watch::Sender::new(false),
+        });
+        let routes = Router::new().fallback(serve).with_state(shared.clone());
+        let serving = tokio::spawn(async move {
+            let _ = axum::serve(listener, routes).await;
+        });
+        let tasks = vec![Stop(serving)];
+        (Self { shared, _tasks: tasks }, address, died)
+    }
+
+    /// What is read through it.
+    pub fn reads(&self) -> &Reads {
+        &self.shared.reads
+    }
+
+    /// Waits until the operator watches everything.
+    pub async fn begun(&self) {
+        let watched = || async { self.shared.reads.all_watched().then_some(()) };
+        crate::world::until("everything is watched", 60 * crate::world::PATIENCE, watched).await;
+    }
+
+    /// Keeps writes of leases from the API server, or lets them go, those that hang included.
+    pub fn hold_leases(&self, hold: bool) {
+        self.shared.holds_leases.send_replace(hold);
+    }
+
+    /// What the API server said to the writes of leases that were held.
+    pub fn held(&self) -> Vec<StatusCode> {
+        lock(&self.shared.book).held.clone()
     }
 
     /// How many writes were tried.
@@ -114,7 +159,7 @@ impl Proxy {
 
     /// How many faults were committed.
     pub fn committed(&self) -> usize {
-        lock(&self.shared.book).committed
+        lock(&self.shared.book).committed + usize::from(self.shared.reads.committed())
     }
 
     /// What was created and deleted, as method and path with the names of those that were created, in alphabetical
@@ -129,9 +174,9 @@ impl Proxy {
 }
 
 /// Ends a task with its owner.
-struct Stop<T>(JoinHandle<T>);
+struct Stop(JoinHandle<()>);
 
-impl<T> Drop for Stop<T> {
+impl Drop for Stop {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -147,40 +192,32 @@ fn is_write(method: &Method, path: &str) -> bool {
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
-    let write = is_write(&parts.method, &path);
-    let body = to_bytes(body, LARGEST).await.unwrap_or_default();
-    let fault = write.then(|| lock(&shared.book).next()).flatten();
-    let forward = {
-        let shared = shared.clone();
-        async move {
-            shared
-                .forward(parts.method, parts.uri, parts.headers, body, write)
-                .await
-        }
+    let sent = Sent {
+        body: to_bytes(body, LARGEST).await.unwrap_or_default(),
+        method: parts.method,
+        uri: parts.uri,
+        headers: parts.headers,
     };
-    match fault {
-        None => forward.await,
-        Some(Fault::KilledBefore) => shared.kill().await,
-        Some(Fault::KilledDuring) => {
-            tokio::spawn(forward);
-            shared.kill().await
-        }
-        Some(Fault::KilledAfter) => {
-            forward.await;
-            shared.kill().await
-        }
-        Some(Fault::Lost) => {
-            forward.await;
-            // An answer that breaks off is what a cut connection looks like.
-            let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
-            Response::new(Body::from_stream(broken))
-        }
-        Some(Fault::AppliedButLate) => {
-            forward.await;
-            refusal(504)
-        }
-        Some(Fault::Refused(code)) => refusal(code),
+    let mut response = if is_write(&sent.method, &path) {
+        shared.write(sent).await
+    } else if sent.method == Method::PATCH && path.contains("/leases") {
+        shared.lease(sent).await
+    } else {
+        shared.read(sent).await
+    };
+    if shared.reads.closes() {
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
+    response
+}
+
+/// A request on its way.
+struct Sent {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 /// What the API server says with such a code.
@@ -218,26 +255,114 @@ impl Shared {
         std::future::pending().await
     }
 
-    async fn forward(&self, method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes, write: bool) -> Response {
-        headers.remove(header::HOST);
+    async fn write(self: &Arc<Self>, sent: Sent) -> Response {
+        self.reads.wrote(sent.uri.path());
+        let fault = lock(&self.book).next();
+        let shared = self.clone();
+        let forward = async move {
+            let (method, path) = (sent.method.clone(), sent.uri.path().to_owned());
+            let (parts, body) = shared.forward(sent).await.into_parts();
+            let body = whole(body).await;
+            shared.note(&method, &path, parts.status, &body);
+            Response::from_parts(parts, Body::from(body))
+        };
+        match fault {
+            None => forward.await,
+            Some(Fault::KilledBefore) => self.kill().await,
+            Some(Fault::KilledDuring) => {
+                tokio::spawn(forward);
+                self.kill().await
+            }
+            Some(Fault::KilledAfter) => {
+                forward.await;
+                self.kill().await
+            }
+            Some(Fault::Lost) => {
+                // An answer that breaks off is what a cut connection looks like.
+                forward.await;
+                Response::new(half(Bytes::new()))
+            }
+            Some(Fault::AppliedButLate) => {
+                forward.await;
+                refusal(504)
+            }
+            Some(Fault::Refused(code)) => refusal(code),
+        }
+    }
+
+    /// A write of a lease, which may have to wait. It goes its way also if nobody waits for its answer any more.
+    async fn lease(self: &Arc<Self>, sent: Sent) -> Response {
+        let mut holds = self.holds_leases.subscribe();
+        if !*holds.borrow() {
+            return self.forward(sent).await;
+        }
+        let shared = self.clone();
+        let late = tokio::spawn(async move {
+            let _ = holds.wait_for(|holds| !holds).await;
+            let answer = shared.forward(sent).await;
+            lock(&shared.book).held.push(answer.status());
+            answer
+        });
+        late.await.unwrap_or_else(|_| refusal(503))
+    }
+
+    async fn read(self: &Arc<Self>, mut sent: Sent) -> Response {
+        match asked(&sent.method, &sent.uri) {
+            Asked::Other => self.forward(sent).await,
+            Asked::Watch(kind) if self.reads.is_silent(&kind) => std::future::pending().await,
+            Asked::Watch(kind) => {
+                let deaths = self.deaths.clone();
+                let die = move || {
+                    let _ = deaths.send(());
+                };
+                let (parts, body) = self.forward(sent).await.into_parts();
+                if parts.status != StatusCode::OK {
+                    return Response::from_parts(parts, body);
+                }
+                Response::from_parts(parts, self.reads.watch(kind, body, die))
+            }
+            Asked::First(kind) => {
+                if let Some(past) = self.reads.first(&sent.uri, &kind) {
+                    sent.uri = past;
+                }
+                let (parts, body) = self.forward(sent).await.into_parts();
+                let body = whole(body).await;
+                self.reads.listed(&kind, &body);
+                Response::from_parts(parts, Body::from(body))
+            }
+            Asked::Live(kind) => match self.reads.looked(&kind) {
+                None => self.forward(sent).await,
+                Some(Answered::With(code)) => refusal(code),
+                Some(Answered::Never) => std::future::pending().await,
+                Some(Answered::Late) => {
+                    let (parts, body) = self.forward(sent).await.into_parts();
+                    let body = whole(body).await;
+                    tokio::time::sleep(LATE).await;
+                    Response::from_parts(parts, Body::from(body))
+                }
+                Some(Answered::Half) => {
+                    let (_, body) = self.forward(sent).await.into_parts();
+                    Response::new(half(whole(body).await))
+                }
+            },
+        }
+    }
+
+    async fn forward(&self, sent: Sent) -> Response {
         let mut to = self.server.clone().into_parts();
-        to.path_and_query = uri.path_and_query().cloned();
-        let mut request = Request::new(Body::from(body));
-        *request.method_mut() = method.clone();
+        to.path_and_query = sent.uri.path_and_query().cloned();
+        let mut request = Request::new(Body::from(sent.body));
+        *request.method_mut() = sent.method;
         *request.uri_mut() = Uri::from_parts(to).expect("a URI");
-        *request.headers_mut() = headers;
+        *request.headers_mut() = sent.headers;
+        request.headers_mut().remove(header::HOST);
         let Ok(answer) = self.upstream.request(request).await else {
             return refusal(503);
         };
         let (mut parts, body) = answer.into_parts();
         // How the body was cut into pieces is between the API server and us.
         parts.headers.remove(header::TRANSFER_ENCODING);
-        if !write {
-            return Response::from_parts(parts, Body::new(body));
-        }
-        let body = to_bytes(Body::new(body), LARGEST).await.unwrap_or_default();
-        self.note(&method, uri.path(), parts.status, &body);
-        Response::from_parts(parts, Body::from(body))
+        Response::from_parts(parts, Body::new(body))
     }
 
     /// Remembers what came into being and what went.
@@ -252,6 +377,10 @@ impl Shared {
             .made
             .push(format!("{method} {path} {}", name.unwrap_or_default()));
     }
+}
+
+async fn whole(body: Body) -> Bytes {
+    to_bytes(body, LARGEST).await.unwrap_or_default()
 }
 
 /// Where an operator finds the API server.

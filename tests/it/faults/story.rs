@@ -1,6 +1,6 @@
 //! What happens in a namespace while writes go wrong: each story ends in one way, whatever goes wrong.
 
-use flywheel_api::{FlywheelPipeline, Rollout};
+use flywheel_api::{BiasPolicy, FlywheelPipeline, Rollout};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::fast::{Answer, Fast};
 use crate::rollout::scene::{PATIENCE, long, plan, scene, uri};
-use crate::runs::turn::{Turn, delivery, evaluated, trained, turn};
+use crate::runs::turn::{Turn, delivery, evaluated, fair, trained, turn};
 
 /// A beginning, and the one end that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +21,17 @@ pub enum Story {
     RolledBack,
     /// The pipeline is deleted while its version is delivered.
     Deleted,
+    /// A version that a policy judges and a person approves serves.
+    Approved,
 }
 
-pub const STORIES: [Story; 4] = [Story::Promoted, Story::Rejected, Story::RolledBack, Story::Deleted];
+pub const STORIES: [Story; 5] = [
+    Story::Promoted,
+    Story::Rejected,
+    Story::RolledBack,
+    Story::Deleted,
+    Story::Approved,
+];
 
 /// A story that ended.
 pub enum Ended {
@@ -60,6 +68,7 @@ impl Story {
             Self::Rejected => rejected(fast).await,
             Self::RolledBack => rolled_back(fast).await,
             Self::Deleted => deleted(fast).await,
+            Self::Approved => approved(fast).await,
         }
     }
 }
@@ -68,6 +77,23 @@ async fn promoted(fast: Fast) -> Ended {
     let turn = turn(fast, json!({ "rollout": delivery() })).await;
     turn.serve(1).await;
     turn.ask("eta-1").await;
+    serves(turn).await
+}
+
+async fn approved(fast: Fast) -> Ended {
+    let spec = json!({ "rollout": delivery(), "automationLevel": "HumanOversight",
+        "biasPolicies": [{ "name": "fair" }] });
+    let turn = turn(fast, spec).await;
+    turn.apply::<BiasPolicy>("fair", fair()).await.expect("accepted");
+    turn.serve(1).await;
+    turn.ask("eta-1").await;
+    let waiting = turn.waits("eta-1", "Promote").await;
+    turn.decide(&waiting, "yes", "Approve").await;
+    serves(turn).await
+}
+
+/// The version of the run comes to serve.
+async fn serves(turn: Turn) -> Ended {
     turn.ended("eta-1", "Promoted").await;
     let done = |o: &Value| o["status"]["phase"] == "Promoted";
     let all = turn.names::<Rollout>().await;

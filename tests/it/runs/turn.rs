@@ -37,6 +37,13 @@ pub fn delivery() -> Value {
     plan(&[step("half", 50)], json!({}))
 }
 
+/// A policy that what [`evaluated`] reports keeps: one region may be off by more than the other, but not by much.
+pub fn fair() -> Value {
+    json!({ "spec": { "modelSelector": { "matchLabels": { "team": "eta" } },
+        "protectedAttributes": [{ "name": "region", "groups": ["north", "south"] }],
+        "objectives": [{ "name": "gap", "metric": "mae", "compare": "Difference", "limit": { "max": "2" } }] } })
+}
+
 /// What a stage that does its work reports.
 pub fn well(file: &Value) -> Ending {
     match file["type"].as_str() {
