@@ -15,6 +15,9 @@ use super::proxy::url;
 pub const SYSTEM: &str = "flywheel-system";
 pub const LEASE: &str = "flywheel";
 
+/// A port for who asks it for nothing.
+const ANY: u16 = 0;
+
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
 }
@@ -40,20 +43,25 @@ impl Process {
     pub fn start(namespace: &str, api: SocketAddr) -> Self {
         let own = folder().join(format!("{namespace}-{}.kubeconfig", api.port()));
         std::fs::write(&own, proxied(api).to_string()).expect("a kubeconfig");
-        Self::launch(namespace, &own, &["--leader-elect=false"])
+        Self::launch(namespace, &own, ANY, &["--leader-elect=false"])
     }
 
     /// An operator for this namespace alone that acts while it holds the lease. The lease is one for all of these.
     pub fn elected(namespace: &str, identity: &str) -> Self {
-        let args = ["--leader-elect=true", "--lease-name", LEASE, "--identity", identity];
-        Self::launch(namespace, &kubeconfig(), &args)
+        Self::listening(namespace, identity, ANY)
     }
 
-    fn launch(namespace: &str, own: &Path, args: &[&str]) -> Self {
+    /// The same, which says at that port of this machine how it is.
+    pub fn listening(namespace: &str, identity: &str, port: u16) -> Self {
+        let args = ["--leader-elect=true", "--lease-name", LEASE, "--identity", identity];
+        Self::launch(namespace, &kubeconfig(), port, &args)
+    }
+
+    fn launch(namespace: &str, own: &Path, port: u16, args: &[&str]) -> Self {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(folder().join(format!("{namespace}.log")))
+            .open(log(namespace))
             .expect("a log");
         let mut command = Command::new(variable("FLYWHEEL_TEST_OPERATOR_PROGRAM"));
         // With this mark `cargo xtask cluster down` finds it, should the test itself be killed.
@@ -62,7 +70,7 @@ impl Process {
         let child = command
             .args(["--namespace", SYSTEM, "--watch-namespaces", namespace])
             .args(args)
-            .args(["--log-format", "text", "--listen", "127.0.0.1:0"])
+            .args(["--log-format", "text", "--listen", &format!("127.0.0.1:{port}")])
             .env("KUBECONFIG", own)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -91,6 +99,11 @@ impl Process {
     pub fn ended(&mut self) -> bool {
         self.0.try_wait().expect("a process of ours").is_some()
     }
+}
+
+/// What the operators of a namespace say.
+pub fn log(namespace: &str) -> PathBuf {
+    folder().join(format!("{namespace}.log"))
 }
 
 fn folder() -> PathBuf {
