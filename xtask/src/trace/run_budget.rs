@@ -6,8 +6,8 @@
 //! its Rollout says, which the run repeats; what others write that the run looks at; and what other runs do while it
 //! waits for them. A status that somebody else took away is found again, which begins the count anew.
 //!
-//! What the pipeline writes about its runs is not counted. The administrator's settings are not in the history: a run
-//! that is stopped and let go again and again is taken for one that writes too much.
+//! What the pipeline writes about its runs is not counted, nor that the administrator's brake stops a run or lets it go:
+//! the settings are not in the history.
 
 use std::collections::HashMap;
 
@@ -15,6 +15,7 @@ use flywheel_api::names;
 use serde_json::Value;
 
 use super::json::{label, list, named, text, uid};
+use super::step_budget::is_brake;
 use super::{Finding, Key, Kind, Rule, Step, World};
 
 const I20: &str = "I20";
@@ -81,7 +82,7 @@ impl Rule for RunBudget {
             return Vec::new();
         };
         let account = runs.entry(of.clone()).or_default();
-        account.writes += 1;
+        account.writes += usize::from(!is_brake(step));
         if account.told || account.writes <= account.budget() {
             return Vec::new();
         }

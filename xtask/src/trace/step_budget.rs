@@ -6,7 +6,7 @@
 //! its target, its candidate, an Approval or another Rollout of the target, or pods are lost. Other phases than steps are
 //! judged by the same rule, with what each of them takes.
 //!
-//! The administrator's settings are not in the history: of what they make a Rollout wait for, each is allowed once.
+//! The administrator's settings are not in the history: that the brake stops a Rollout, or lets it go, is not counted.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,15 +22,26 @@ const I20: &str = "I20";
 const STATUS: usize = 2;
 /// Writes of the candidate in a step, which scale it.
 const CANDIDATE: usize = 1;
-/// Further writes of the status until the first step is reached.
-const FIRST: usize = 2;
+/// Further writes of the status until the first step is reached, which tell of the candidate's UID.
+const FIRST: usize = 1;
 /// Writes of the status in a phase that is no step.
-const PHASE: usize = 4;
-/// Writes that follow from one cause: it is said, and taken back.
-const CAUSE: usize = 2;
+const PHASE: usize = 3;
+/// Writes that follow from something that is waited for: it is said, and taken back.
+const WAIT: usize = 2;
+/// Writes that follow from what others do: it is said, the weight is reached anew, and what was waited for is again.
+const CAUSE: usize = 4;
 
 /// Phases in which a Rollout is at a step.
 const STEPS: [&str; 3] = ["Preparing", "Progressing", "Holding"];
+/// Reasons that every step has.
+const USUAL: [&str; 6] = [
+    "",
+    "WaitingForPods",
+    "StepReached",
+    "Preparing",
+    "Progressing",
+    "Promoting",
+];
 /// Parts of a status that hold what was asked of a metric provider.
 const CHECKS: &str = "/status/checks";
 
@@ -83,7 +94,7 @@ impl StepBudget {
                 ..Account::default()
             };
         }
-        account.status += 1;
+        account.status += usize::from(!is_brake(step));
         account.answers += usize::from(rollout.pointer(CHECKS) != step.earlier().pointer(CHECKS));
         account.waits.extend(waits(rollout));
         let most = account.most();
@@ -142,8 +153,8 @@ impl Account {
             Some(_) => STATUS,
             None => PHASE,
         };
-        let causes = self.causes.saturating_add(self.waits.len());
-        own.saturating_add(causes.saturating_mul(CAUSE))
+        own.saturating_add(self.causes.saturating_mul(CAUSE))
+            .saturating_add(self.waits.len().saturating_mul(WAIT))
             .saturating_add(self.answers)
     }
 
@@ -151,7 +162,8 @@ impl Account {
     fn is_concerned(&self, of: &str, step: &Step) -> bool {
         let object = step.object();
         match step.key.kind {
-            Kind::Rollout if of == uid(object) => !step.operator || !is_status(step),
+            // The run that asked for a Rollout stops it; marks and labels of its own are no news to it.
+            Kind::Rollout if of == uid(object) => !step.operator || is_asked(step),
             Kind::Rollout => self.target == text(object, "/spec/plan/targetRef/name"),
             Kind::Deployment => {
                 let candidate = label(object, names::LABEL_ROLLOUT_UID) == of;
@@ -176,19 +188,10 @@ fn place(rollout: &Value) -> String {
 /// What is waited for, but for what every step waits for.
 fn waits(rollout: &Value) -> Option<String> {
     let hold = text(rollout, "/status/step/holdReason");
+    let person = text(rollout, "/status/waitingFor/gate");
     let ready = named(rollout, "/status/conditions", "type", "Ready").map_or("", |c| text(c, "/reason"));
-    let usual = [
-        "",
-        "WaitingForPods",
-        "StepReached",
-        "Preparing",
-        "Progressing",
-        "Promoting",
-    ];
-    [hold, ready]
-        .into_iter()
-        .find(|reason| !usual.contains(reason))
-        .map(str::to_owned)
+    let all = [hold, person, ready].into_iter();
+    all.filter(|reason| !USUAL.contains(reason)).map(str::to_owned).next()
 }
 
 fn is_status(step: &Step) -> bool {
@@ -196,6 +199,18 @@ fn is_status(step: &Step) -> bool {
         || changes(step.before.as_deref(), step.after.as_deref())
             .iter()
             .all(|c| c.path.starts_with("status"))
+}
+
+/// Whether the administrator's brake came or went, as a status says.
+pub(super) fn is_brake(step: &Step) -> bool {
+    let braked =
+        |o: &Value| named(o, "/status/conditions", "type", "Ready").is_some_and(|c| text(c, "/reason") == "Braked");
+    braked(step.earlier()) != braked(step.later())
+}
+
+/// Whether something else is asked of an object than before.
+fn is_asked(step: &Step) -> bool {
+    step.earlier().pointer("/spec") != step.later().pointer("/spec")
 }
 
 /// Whether a Deployment has fewer ready pods than before.

@@ -140,3 +140,27 @@ fn a_status_that_was_taken_away_is_found_again() {
     chatter(&mut turn, 1);
     assert_eq!(broken(&turn.story), [""; 0]);
 }
+
+#[test]
+fn the_first_step_also_learns_the_uid_of_its_candidate() {
+    let begun = |more: usize| {
+        let mut turn = Turn::held();
+        chatter(&mut turn, more);
+        broken(&turn.story)
+    };
+    assert_eq!(begun(0), [""; 0]);
+    assert_eq!(begun(1), ["I20"]);
+}
+
+#[test]
+fn the_brake_is_not_in_the_history_and_may_come_and_go() {
+    let mut turn = second_step();
+    for number in 0..20 {
+        let reason = if number % 2 == 0 { "Braked" } else { "StepReached" };
+        turn.phase("Holding", |s| {
+            s["conditions"] = json!([{ "type": "Ready", "reason": reason }])
+        });
+        turn.story.wait(30);
+    }
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
