@@ -219,7 +219,7 @@ async fn what_is_in_progress_is_looked_at_live_again_soon_although_no_watch_tell
     let answer = object.clone();
     let client = server.client(move |_| (200, answer.clone()));
     let driver = settled(client);
-    let object = Arc::new(serde_json::from_value(object).unwrap());
+    let object: Arc<DeserializeGuard<Rollout>> = Arc::new(serde_json::from_value(object).unwrap());
     let look = async || reconcile::<Obedient>(object.clone(), driver.clone()).await.unwrap();
     // Live, then in the stores.
     assert_eq!(

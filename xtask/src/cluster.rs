@@ -12,6 +12,7 @@ mod identities;
 mod network;
 mod node;
 mod processes;
+mod store;
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -26,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::beside::Beside;
 use self::network::Network;
 pub use self::processes::mark;
+pub use self::store::{End, Store};
 use crate::tools::{self, Tool};
 use crate::{cache, shell};
 

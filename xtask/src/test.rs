@@ -113,8 +113,8 @@ fn conclude(count: &Count) -> Result<()> {
 }
 
 /// Kinds of tests on clusters, by the beginning of their names: on an API server, there with operators of their own
-/// whose writes go wrong, on a node, and those that change and remove the operator.
-pub(crate) const KINDS: [&str; 4] = ["cluster_", "fault_", "node_", "helm_"];
+/// whose writes go wrong, there while its store is away, on a node, and those that change and remove the operator.
+pub(crate) const KINDS: [&str; 5] = ["cluster_", "fault_", "etcd_", "node_", "helm_"];
 
 /// Whether only tests of that kind can match.
 fn names_only(filter: Option<&str>, kind: &str) -> bool {
@@ -140,7 +140,9 @@ fn on_clusters(args: &Args, count: &mut Count) -> Result<()> {
     if only.is_none_or(|only| only == Profile::Api) && !elsewhere {
         passed = on_api_server(args, &built, count, &mut rights);
     }
-    let here = names_only(filter, "cluster_") || names_only(filter, "fault_");
+    let here = ["cluster_", "fault_", "etcd_"]
+        .iter()
+        .any(|kind| names_only(filter, kind));
     if only.is_none_or(|only| only == Profile::Full) && !here {
         passed = passed.and(on_node(args, &built, count, &mut rights));
     }
@@ -172,24 +174,36 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     ]);
     let filter = args.filter.as_deref();
     let mut outcome = Ok(());
-    if !names_only(filter, "fault_") {
+    let wanted = |kind: &str| !KINDS.iter().any(|other| *other != kind && names_only(filter, other));
+    if wanted("cluster_") {
         outcome = tests(count, filter, "cluster_", &env);
     }
     drop(operator);
-    if !names_only(filter, "cluster_") {
+    env.extend(operators(built, &cluster)?);
+    if wanted("fault_") {
         let threads = if args.long { LONG_FAULT_THREADS } else { FAULT_THREADS };
-        let program = built.join("flywheel-operator").display().to_string();
-        let kubeconfig = chart::kubeconfig(&cluster)?.display().to_string();
-        env.extend([
-            ("FLYWHEEL_TEST_OPERATOR_PROGRAM", program),
-            ("FLYWHEEL_TEST_OPERATOR_KUBECONFIG", kubeconfig),
-            ("RUST_TEST_THREADS", threads.to_string()),
-        ]);
+        env.push(("RUST_TEST_THREADS", threads.to_string()));
         env.extend(args.long.then(|| ("FLYWHEEL_TEST_LONG", "1".to_owned())));
         outcome = outcome.and(tests(count, filter, "fault_", &env));
     }
+    if wanted("etcd_") {
+        // What happens to the store happens to everybody: nobody else is there any more.
+        env.push(("RUST_TEST_THREADS", "1".to_owned()));
+        outcome = outcome.and(tests(count, filter, "etcd_", &env));
+    }
     count.one(rights.read(&cluster));
     finish(args, &cluster, begun, count).and(outcome)
+}
+
+/// What tests need that start operators of their own.
+fn operators(built: &Path, cluster: &Cluster) -> Result<[(&'static str, String); 3]> {
+    let program = built.join("flywheel-operator").display().to_string();
+    let kubeconfig = chart::kubeconfig(cluster)?.display().to_string();
+    Ok([
+        ("FLYWHEEL_TEST_OPERATOR_PROGRAM", program),
+        ("FLYWHEEL_TEST_OPERATOR_KUBECONFIG", kubeconfig),
+        ("FLYWHEEL_TEST_API_CLUSTER", cluster.name.clone()),
+    ])
 }
 
 /// Tests that need pods: the operator runs in the cluster, as users install it.

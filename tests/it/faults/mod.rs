@@ -5,6 +5,7 @@
 //! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run,
 //! with the variable `FLYWHEEL_TEST_LONG` all of them.
 
+mod etcd;
 mod journal;
 mod leaders;
 mod picture;

@@ -15,6 +15,9 @@ use super::proxy::url;
 pub const SYSTEM: &str = "flywheel-system";
 pub const LEASE: &str = "flywheel";
 
+/// A port for who asks it for nothing.
+const ANY: u16 = 0;
+
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
 }
@@ -38,22 +41,31 @@ pub struct Process(Child);
 impl Process {
     /// An operator for this namespace alone, which acts at once and finds the API server at that address.
     pub fn start(namespace: &str, api: SocketAddr) -> Self {
-        Self::launch(namespace, &by_way_of(namespace, api), &["--leader-elect=false"])
+        Self::launch(namespace, &by_way_of(namespace, api), ANY, &["--leader-elect=false"])
     }
 
     /// An operator for this namespace alone that acts while it holds the lease. The lease is one for all of these.
     /// It finds the API server by itself, or at that address.
     pub fn elected(namespace: &str, identity: &str, api: Option<SocketAddr>) -> Self {
-        let args = ["--leader-elect=true", "--lease-name", LEASE, "--identity", identity];
         let own = api.map_or_else(kubeconfig, |api| by_way_of(namespace, api));
-        Self::launch(namespace, &own, &args)
+        Self::candidate(namespace, identity, &own, ANY)
     }
 
-    fn launch(namespace: &str, own: &Path, args: &[&str]) -> Self {
+    /// One that finds the API server by itself, and says at that port of this machine how it is.
+    pub fn listening(namespace: &str, identity: &str, port: u16) -> Self {
+        Self::candidate(namespace, identity, &kubeconfig(), port)
+    }
+
+    fn candidate(namespace: &str, identity: &str, own: &Path, port: u16) -> Self {
+        let args = ["--leader-elect=true", "--lease-name", LEASE, "--identity", identity];
+        Self::launch(namespace, own, port, &args)
+    }
+
+    fn launch(namespace: &str, own: &Path, port: u16, args: &[&str]) -> Self {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(folder().join(format!("{namespace}.log")))
+            .open(log(namespace))
             .expect("a log");
         let mut command = Command::new(variable("FLYWHEEL_TEST_OPERATOR_PROGRAM"));
         // With this mark `cargo xtask cluster down` finds it, should the test itself be killed.
@@ -62,7 +74,7 @@ impl Process {
         let child = command
             .args(["--namespace", SYSTEM, "--watch-namespaces", namespace])
             .args(args)
-            .args(["--log-format", "text", "--listen", "127.0.0.1:0"])
+            .args(["--log-format", "text", "--listen", &format!("127.0.0.1:{port}")])
             .env("KUBECONFIG", own)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -98,6 +110,11 @@ fn by_way_of(namespace: &str, api: SocketAddr) -> PathBuf {
     let own = folder().join(format!("{namespace}-{}.kubeconfig", api.port()));
     std::fs::write(&own, proxied(api).to_string()).expect("a kubeconfig");
     own
+}
+
+/// What the operators of a namespace say.
+pub fn log(namespace: &str) -> PathBuf {
+    folder().join(format!("{namespace}.log"))
 }
 
 fn folder() -> PathBuf {

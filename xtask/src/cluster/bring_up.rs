@@ -61,7 +61,7 @@ pub fn is_well(home: &Home, record: &Record) -> bool {
     let alive = |tool: &Tool| running.iter().any(|process| process.component == tool.name());
     let kubeconfig = home.state.join("kubeconfig");
     components(record.profile).iter().all(alive)
-        && answers(&kubeconfig, &["get", "--raw", "/readyz"], "ok")
+        && is_ready(&kubeconfig)
         && (record.profile == Profile::Api || node_is_ready(&kubeconfig))
 }
 
@@ -126,11 +126,9 @@ fn control_plane(home: &Home, record: &Record, place: &Place) -> Result<()> {
         audit_reads: record.audit_reads,
     };
     phase("API server", || {
-        plane.start_etcd()?;
+        control_plane::start_etcd(place, &record.network, record.network.etcd_port)?;
         plane.start_api_server()?;
-        wait(place, &["etcd", "kube-apiserver"], || {
-            answers(&kubeconfig, &["get", "--raw", "/readyz"], "ok")
-        })
+        wait(place, &["etcd", "kube-apiserver"], || is_ready(&kubeconfig))
     })?;
     phase("controllers", || {
         plane.start_controller_manager()?;
@@ -149,6 +147,11 @@ fn control_plane(home: &Home, record: &Record, place: &Place) -> Result<()> {
             answers(&kubeconfig, &account, "serviceaccount/default")
         })
     })
+}
+
+/// Whether the API server says that it is ready.
+pub fn is_ready(kubeconfig: &Path) -> bool {
+    answers(kubeconfig, &["get", "--raw", "/readyz"], "ok")
 }
 
 fn node_is_ready(kubeconfig: &Path) -> bool {

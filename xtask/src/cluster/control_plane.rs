@@ -24,25 +24,6 @@ pub struct ControlPlane<'a> {
 }
 
 impl ControlPlane<'_> {
-    /// Starts etcd without waiting for the disk: the data of a test cluster need not survive the machine.
-    pub fn start_etcd(&self) -> Result<()> {
-        let client = format!("http://127.0.0.1:{}", self.network.etcd_port);
-        let peer = format!("http://127.0.0.1:{}", self.network.peer_port);
-        self.start(
-            Tool::Etcd,
-            [
-                path_flag("data-dir", &self.place.state.join("etcd")),
-                flag("listen-client-urls", &client),
-                flag("advertise-client-urls", &client),
-                flag("listen-peer-urls", &peer),
-                flag("initial-advertise-peer-urls", &peer),
-                flag("initial-cluster", &format!("default={peer}")),
-                flag("log-level", "warn"),
-                "--unsafe-no-fsync".to_owned(),
-            ],
-        )
-    }
-
     /// Starts the API server with its audit log.
     pub fn start_api_server(&self) -> Result<()> {
         let reads = if self.audit_reads { "Metadata" } else { "None" };
@@ -125,6 +106,23 @@ impl ControlPlane<'_> {
     fn start(&self, tool: Tool, flags: impl IntoIterator<Item = String>) -> Result<()> {
         self.place.start(tool.name(), &tools::path(tool)?, flags)
     }
+}
+
+/// Starts etcd without waiting for the disk: the data of a test cluster need not survive the machine.
+pub fn start_etcd(place: &Place, network: &Network, port: u16) -> Result<()> {
+    let client = format!("http://127.0.0.1:{port}");
+    let peer = format!("http://127.0.0.1:{}", network.peer_port);
+    let flags = [
+        path_flag("data-dir", &place.state.join("etcd")),
+        flag("listen-client-urls", &client),
+        flag("advertise-client-urls", &client),
+        flag("listen-peer-urls", &peer),
+        flag("initial-advertise-peer-urls", &peer),
+        flag("initial-cluster", &format!("default={peer}")),
+        flag("log-level", "warn"),
+        "--unsafe-no-fsync".to_owned(),
+    ];
+    place.start(Tool::Etcd.name(), &tools::path(Tool::Etcd)?, flags)
 }
 
 /// Starts the scheduler; it needs an API server that answers.

@@ -146,19 +146,20 @@ pub fn stop(state: &Path) -> Result<()> {
             .iter()
             .filter(|process| first.is_none_or(|first| first == process.pid))
         {
-            kill(process.pid, state);
+            signal(process.pid, state, Signal::KILL);
         }
         sleep(Duration::from_millis(50));
     }
 }
 
-/// Holds on to the process before it looks at it, so that the number cannot change hands between.
-fn kill(pid: Pid, state: &Path) {
+/// Sends a signal to a process of the cluster. Holds on to the process before it looks at it, so that the number cannot
+/// change hands between.
+pub fn signal(pid: Pid, state: &Path, signal: Signal) {
     if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty())
         && process(pid, state).is_some()
     {
-        // It may have ended by itself, which `stop` sees.
-        let _ = pidfd_send_signal(handle, Signal::KILL);
+        // It may have ended by itself, which whoever waits for its end sees.
+        let _ = pidfd_send_signal(handle, signal);
     }
 }
 

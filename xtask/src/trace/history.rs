@@ -63,6 +63,13 @@ impl Step {
         self.after.as_deref().unwrap_or(&Value::Null)
     }
 
+    /// Whether an object that was there before and is there after is what it was, but for what every write changes.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let stays = self.before.is_some() && self.after.is_some() && !self.verb.starts_with("delete");
+        stays && changes(self.before.as_deref(), self.after.as_deref()).is_empty()
+    }
+
     /// Whether the object came into being.
     #[must_use]
     pub fn created(&self) -> bool {

@@ -4,9 +4,8 @@
 //! its phase is not one in which it is at work, and no candidate of its own exists that is not being deleted itself.
 //! A candidate that came into being in the moments before may be the late effect of a request that was sent earlier.
 //!
-//! That a deletion ends in time is not judged: how long one may take depends on the target's pods and on whether an
-//! operator was there at all, and the log shows neither. Jobs and versions are not judged either: the garbage collector
-//! removes the ones, and a version is also let go because its namespace ends, which the history does not hold.
+//! That a deletion ends in time is judged in `overdue.rs`, and what becomes of Jobs in `orphans.rs`. For what a version is
+//! kept is not judged: it is also let go because its namespace ends, which the history does not hold.
 
 use flywheel_api::names;
 

@@ -1,13 +1,14 @@
 //! I11: from a quiet world every object comes to rest.
 //!
-//! Judged are rows of writes of the operator on the status of one object, without a write of anybody on any other
-//! object of the namespace between them and each within seconds of the last: three that change nothing, or six by which
-//! the status goes to and fro between two contents. Times within a status do not count as content, and a row ends where
-//! a status brings what a metric provider said.
+//! Judged are rows of writes of the operator on the status of one object, each within seconds of the last: three that
+//! change nothing, or six by which the status goes to and fro between two contents. A row ends where anybody writes
+//! anything else in the namespace than a status of the operator's: objects whose statuses drive each other to and fro are
+//! a loop too. Times within a status do not count as content, and a row ends where a status brings what a metric provider
+//! said.
 //!
 //! The log does not hold what the operator reads from elsewhere (pods, metrics, its own settings); only what goes to and
-//! fro faster than those change is called a loop. That the status then really is right, and loops in which more than
-//! one object takes part, are not judged.
+//! fro faster than those change is called a loop. That the status then really is right is not judged, nor are loops in
+//! which something else is done than a status written: those have their budget, see `run_budget.rs`, `step_budget.rs`.
 
 use std::collections::HashMap;
 
@@ -28,15 +29,14 @@ const TURNS: usize = 6;
 /// Parts of a status that hold what was asked of a metric provider.
 const MEASURED: [&str; 2] = ["/status/checks", "/status/triggers"];
 
-/// The present row of writes of each namespace.
+/// The present rows of writes of each namespace, by the object whose status is written.
 #[derive(Debug, Default)]
 pub struct Loops {
-    rows: HashMap<String, Row>,
+    rows: HashMap<String, HashMap<Key, Row>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Row {
-    key: Key,
     at: Option<Timestamp>,
     contents: Vec<Value>,
     empty: usize,
@@ -52,22 +52,12 @@ impl Rule for Loops {
             return Vec::new();
         }
         let at: Option<Timestamp> = step.at.parse().ok();
-        let goes_on = |row: &Row| {
-            let pause = row.at.zip(at).map(|(last, now)| now.duration_since(last));
-            row.key == step.key && pause.is_some_and(|p| p <= PAUSE)
-        };
-        if !self.rows.get(namespace).is_some_and(goes_on) {
-            let row = Row {
-                key: step.key.clone(),
-                at,
-                contents: Vec::new(),
-                empty: 0,
-            };
-            self.rows.insert(namespace.clone(), row);
+        let rows = self.rows.entry(namespace.clone()).or_default();
+        let row = rows.entry(step.key.clone()).or_default();
+        let pause = row.at.zip(at).map(|(last, now)| now.duration_since(last));
+        if pause.is_some_and(|pause| pause > PAUSE) {
+            *row = Row::default();
         }
-        let Some(row) = self.rows.get_mut(namespace) else {
-            return Vec::new();
-        };
         row.at = at;
         row.empty = if step.before == step.after { row.empty + 1 } else { 0 };
         row.contents

@@ -19,10 +19,12 @@
 //! | I11 | no status is written again and again without need | [`loops`] |
 //! | I13 | phases move along declared edges; numbers never go down | [`order`] |
 //! | I14 | a Rollout goes only when nothing of it is left on its target | [`leaving`] |
+//! | I14 | what was deleted goes in time, and what it owned with it | [`overdue`], [`orphans`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
 //! | I16 | what belongs to an older spec does not count for the new one | [`specs`] |
 //! | I17 | one Rollout at a time works on a target | [`capacity`] |
 //! | I18 | decisions record a level that was in force, and within a run it never rises | [`in_force`] |
+//! | I20 | a run takes at most 40 writes, a step two of the status and one of the candidate | [`run_budget`], [`step_budget`] |
 //! | I20 | what is refused again and again is tried more and more seldom | [`refusals`] |
 //! | I22 | a bias policy that was changed or deleted takes its older verdicts with it | [`policies`] |
 //!
@@ -44,13 +46,17 @@ pub mod lineage;
 pub mod loops;
 pub mod moments;
 pub mod order;
+pub mod orphans;
+pub mod overdue;
 pub mod owners;
 mod pipelines;
 pub mod policies;
 pub mod refusals;
 pub mod report;
 pub mod results;
+pub mod run_budget;
 pub mod specs;
+pub mod step_budget;
 pub mod tables;
 pub mod tail;
 pub mod usage;
@@ -124,7 +130,7 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 15] = [
+    let mut rules: [Box<dyn Rule>; 19] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
@@ -136,10 +142,14 @@ pub fn check(history: &History) -> Vec<Violation> {
         Box::<baseline::Baseline>::default(),
         Box::<loops::Loops>::default(),
         Box::<leaving::Leaving>::default(),
+        Box::<overdue::Overdue>::default(),
+        Box::<orphans::Orphans>::default(),
         Box::<specs::Specs>::default(),
         Box::<in_force::InForce>::default(),
         Box::<policies::Policies>::default(),
         Box::<refusals::Refusals>::default(),
+        Box::<run_budget::RunBudget>::default(),
+        Box::<step_budget::StepBudget>::default(),
     ];
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {

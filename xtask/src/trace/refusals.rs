@@ -4,9 +4,8 @@
 //! 429, which say that the next try may succeed): at most twelve of the same kind on the same object within a minute,
 //! as long as nobody else writes anything in the namespace, which might have been a reason to try again.
 //!
-//! How many writes a whole run takes is not judged. Every write has a cause (an attempt, a check that was answered, a
-//! step, a line of a lineage), most causes can repeat, and the log does not show all of them: there is no number that
-//! holds for every honest run. Reads are not judged either, since the log need not hold them.
+//! How many writes a run and a step take is judged in `run_budget.rs` and `step_budget.rs`. Reads are not judged, since
+//! the log need not hold them.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -43,6 +43,9 @@ impl World {
 
     /// Lets the operator look at one object once, and holds the write that it decides on.
     pub fn hold(&mut self, kind: Kind, name: &str) -> Option<Held> {
+        if self.is_passed_over(&(kind, name.to_owned())) {
+            return None;
+        }
         let decided = match kind {
             Kind::Pipeline => self.decided(
                 kind,
@@ -63,6 +66,17 @@ impl World {
         };
         let Some(mistake) = self.mistake else { return decided };
         sent::instead(mistake, self, &(kind, name.to_owned()), decided)
+    }
+
+    /// Whether nothing comes of a look at this object: it cannot be read, or its decision panics, which is the affair of
+    /// that object alone unless the operator makes a mistake.
+    fn is_passed_over(&self, key: &Key) -> bool {
+        let by_others = match self.mistake {
+            Some(Mistake::PanicEndsAll) => !self.panics.is_empty(),
+            Some(Mistake::UnreadableStopsAll) => self.unreadable.iter().any(|(kind, _)| *kind == key.0),
+            _ => false,
+        };
+        by_others || self.panics.contains(key) || self.unreadable.contains(key)
     }
 
     /// An observation with the world's mistake in it.

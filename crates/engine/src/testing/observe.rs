@@ -73,11 +73,29 @@ impl World {
                 .map(pipeline::VersionView::of)
                 .collect(),
             rollouts: rollouts.iter().map(Delivery::of).collect(),
-            unreadable: Vec::new(),
+            unreadable: self.unreadable_neighbours(),
             snapshots: self.snapshots(&uid),
             answers: self.metric_answers(&pipeline),
             pipeline,
         })
+    }
+
+    /// Versions and Rollouts that cannot be read.
+    fn unreadable_neighbours(&self) -> Vec<String> {
+        let all = self.unreadable.iter();
+        let neighbours = all.filter(|(kind, _)| matches!(kind, Kind::ModelVersion | Kind::Rollout));
+        neighbours.map(|(kind, name)| format!("{kind:?} {name}")).collect()
+    }
+
+    /// Rollouts of a target that cannot be read: what is known of one is its metadata.
+    fn unreadable_peers(&self, target: &str) -> Vec<Peer> {
+        let all = self.unreadable.iter().filter(|(kind, _)| *kind == Kind::Rollout);
+        let of_target = all
+            .filter_map(|key| self.raw(key))
+            .filter(|o| o["spec"]["plan"]["targetRef"]["name"] == target);
+        of_target
+            .map(|o| Peer::unreadable(&super::object(o["metadata"].clone())))
+            .collect()
     }
 
     /// Name and UID of the snapshots of a pipeline.
@@ -204,6 +222,7 @@ impl World {
                 .iter()
                 .filter(|r| r.metadata.uid != rollout.metadata.uid && r.spec.plan.target_ref.name == *target)
                 .map(Peer::of)
+                .chain(self.unreadable_peers(target))
                 .collect(),
             pipeline: pipeline.as_ref().map(|p| PipelineFacts::of(p, &self.policies(Some(p)))),
             versions: versions

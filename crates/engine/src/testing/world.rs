@@ -1,6 +1,6 @@
 //! The objects of one namespace, and what an API server does with decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -58,6 +58,10 @@ pub struct World {
     pub broken: Vec<String>,
     /// The namespace is being deleted.
     pub terminating: bool,
+    /// Objects that this operator cannot read.
+    pub unreadable: BTreeSet<Key>,
+    /// Objects the decision on which panics.
+    pub panics: BTreeSet<Key>,
     /// The mistake that the operator makes.
     pub mistake: Option<Mistake>,
     /// All writes of the operator.
@@ -98,6 +102,8 @@ impl Default for World {
             answers: BTreeMap::new(),
             broken: Vec::new(),
             terminating: false,
+            unreadable: BTreeSet::new(),
+            panics: BTreeSet::new(),
             mistake: None,
             writes: Vec::new(),
             objects: BTreeMap::new(),
@@ -115,10 +121,12 @@ impl World {
         self
     }
 
-    /// The object, if it exists.
+    /// The object, if it exists and can be read.
     #[must_use]
     pub fn find<K: Readable>(&self, kind: Kind, name: &str) -> Option<K> {
-        self.objects.get(&(kind, name.to_owned())).map(|stored| stored.read())
+        let key = (kind, name.to_owned());
+        let stored = self.objects.get(&key).filter(|_| !self.unreadable.contains(&key));
+        stored.map(|stored| stored.read())
     }
 
     /// The object, which exists.
@@ -128,10 +136,13 @@ impl World {
             .unwrap_or_else(|| panic!("{kind:?} {name} exists"))
     }
 
-    /// All objects of a kind, by name.
+    /// All objects of a kind that can be read, by name.
     #[must_use]
     pub fn all<K: Readable>(&self, kind: Kind) -> Vec<K> {
-        self.names(kind).iter().map(|name| self.get(kind, name)).collect()
+        self.names(kind)
+            .iter()
+            .filter_map(|name| self.find(kind, name))
+            .collect()
     }
 
     /// Names of all objects of a kind.

@@ -144,7 +144,10 @@ fn a_version_to_which_a_rollout_would_go_back_is_not_deleted() {
         let labels = json!({ "flywheel.dev/run-uid": turn.run_uid() });
         let version: Value = json!({ "metadata": { "labels": labels }, "spec": { "modelName": "eta", "version": 2 } });
         turn.story.create(By::Operator, &Kind::Version, "eta-0", version);
-        turn.phase(phase, |s| s["baseline"]["version"] = json!("eta-0"));
+        turn.story.status(By::User, &Kind::Rollout, "eta-1", |s| {
+            s["phase"] = json!(phase);
+            s["baseline"]["version"] = json!("eta-0");
+        });
         turn.story.wait(seconds);
         turn.story.delete(By::Operator, &Kind::Version, "eta-0");
         broken(&turn.story)

@@ -67,3 +67,16 @@ fn a_status_that_is_written_again_with_nothing_new_breaks_i11() {
     assert_eq!(again(2), [""; 0]);
     assert_eq!(again(5), ["I11"]);
 }
+
+#[test]
+fn two_statuses_that_drive_each_other_to_and_fro_break_i11() {
+    let mut turn = Turn::held();
+    for message in TO_AND_FRO {
+        for (kind, name) in [(Kind::Run, "eta-1"), (Kind::Version, "eta-1")] {
+            turn.story
+                .status(By::Operator, &kind, name, |s| s["stage"] = json!(message));
+        }
+        turn.story.wait(1);
+    }
+    assert_eq!(broken(&turn.story), ["I11"]);
+}

@@ -17,12 +17,16 @@ mod leaving;
 mod lineage;
 mod loops;
 mod order;
+mod orphans;
+mod overdue;
 mod owners;
 mod policies;
 mod recorded;
 mod refusals;
 mod results;
+mod run_budget;
 mod specs;
+mod step_budget;
 mod story;
 mod turn;
 

@@ -84,6 +84,59 @@ pub fn a_deleted_rollout(stage: &mut Stage) {
     assert_eq!(stage.world.names(Kind::Deployment), ["eta"]);
 }
 
+/// The Rollout is deleted while the operator has other things to do.
+pub fn a_rollout_deleted_in_a_busy_namespace(stage: &mut Stage) {
+    delivery(stage, &plan());
+    stage.live(1);
+    stage.happens(|w| w.delete(Kind::Rollout, "second"));
+    stage.happens(|w| {
+        w.add(Kind::BiasPolicy, &testing::policy("airports"));
+    });
+    for limit in 0..10 {
+        let limit = limit.to_string();
+        stage.happens(|w| w.set(Kind::BiasPolicy, "airports", "objectives/0/limit/max", limit));
+        stage.turn();
+    }
+    assert!(!stage.exists(Kind::Rollout, "second"), "it is still there");
+}
+
+/// A Rollout of another target makes the operator panic.
+pub fn a_neighbour_that_panics(stage: &mut Stage) {
+    delivery(stage, &plan());
+    stage.happens(|w| {
+        let mut plan = plan();
+        plan["targetRef"]["name"] = json!("other");
+        w.add(Kind::Rollout, &testing::rollout("poison", 2, &plan));
+        w.panics.insert((Kind::Rollout, "poison".to_owned()));
+    });
+    stage.live(4);
+    assert_eq!(phase(stage, "second"), RolloutPhase::Promoted, "how it ends");
+}
+
+/// A newer operator made a Rollout of the same target, which this one cannot read, while a person wants to go back.
+pub fn an_unreadable_neighbour(stage: &mut Stage) {
+    delivery(stage, &plan());
+    stage.live(1);
+    stage.happens(newer);
+    wish(stage, "RollBack");
+    stage.live(1);
+    assert_eq!(phase(stage, "second"), RolloutPhase::RolledBack, "how it ends");
+    assert_eq!(stage.world.binding("eta"), Some(testing::uri(1)));
+}
+
+/// Of a Rollout that cannot be read nobody knows how far it is.
+pub fn a_delivery_behind_an_unreadable_one(stage: &mut Stage) {
+    stage.begin(newer);
+    delivery(stage, &plan());
+    stage.live(4);
+    assert_eq!(phase(stage, "second"), RolloutPhase::Queued, "how it ends");
+}
+
+fn newer(world: &mut World) {
+    world.add(Kind::Rollout, &testing::rollout("newer", 1, &plan()));
+    world.unreadable.insert((Kind::Rollout, "newer".to_owned()));
+}
+
 /// Somebody else writes the binding.
 pub fn a_foreign_value(stage: &mut Stage) {
     delivery(stage, &plan());

@@ -25,6 +25,15 @@ pub fn a_turn(stage: &mut Stage) {
     assert_eq!(outcome(stage), Some(RunOutcome::Promoted), "how the run ends");
 }
 
+/// A person takes an hour to decide.
+pub fn a_patient_run(stage: &mut Stage) {
+    asked(stage);
+    stage.live(60);
+    stage.person("jane", Approve);
+    stage.live(4);
+    assert_eq!(outcome(stage), Some(RunOutcome::Promoted), "how the run ends");
+}
+
 /// A stage that takes its time.
 pub fn a_slow_stage(stage: &mut Stage) {
     shop(stage);

@@ -80,6 +80,12 @@ mistakes! {
     DeafToOthers = "I11",
     /// The operator never looks again by itself (trino-operator#936).
     DeafToTime = "I11",
+    /// A decision that panics ends the process, and again as soon as it begins anew (CVE-2026-40886).
+    PanicEndsAll = "I12",
+    /// An object that cannot be read stops all others of its kind (GHSA-f4p5-x4vc-mh4v of Flux).
+    UnreadableStopsAll = "I12",
+    /// An object that cannot be read counts as absent.
+    UnreadableIsAbsent = "I12",
     /// An effect is done before the status says that it will be (casskop#370).
     EffectBeforeIntent = "I1",
     /// The way back is recorded as done when it begins.
@@ -90,6 +96,8 @@ mistakes! {
     StatusWithoutPrecondition = "I13",
     /// A deleted Rollout is let go before its candidate is gone.
     LetsGoAtOnce = "I14",
+    /// A deleted Rollout is never let go.
+    NeverLetsGo = "I14",
     /// The whole list of containers is written to change one variable.
     WholeListWritten = "I15",
     /// A value that somebody else wrote is overwritten.
@@ -108,6 +116,10 @@ mistakes! {
     BrakeUnheard = "I18",
     /// A step is left before its shortest time.
     ShortestTimeForgotten = "I19",
+    /// A status says one thing, at the next look another, and then the first again.
+    SpeaksToAndFro = "I20",
+    /// A status says for how long it has been waited, so that every look writes it anew.
+    CountsTheTime = "I20",
     /// A check without data passes (argo-rollouts#3850).
     NoDataPasses = "I21",
     /// A bias policy that was deleted counts as passed.

@@ -3,9 +3,11 @@
 use flywheel_api::FlywheelRun;
 use flywheel_api::approval::ApprovalDecision;
 use flywheel_api::reference::{AutomationLevel, WaitingFor};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use super::Mistake;
+use super::sent::uncounted;
 use crate::approval::ApprovalView;
 use crate::binding;
 use crate::pipeline::PipelineObservation;
@@ -16,6 +18,9 @@ use crate::settings::Settings;
 /// What is wrong in the observation of a pipeline.
 pub fn pipeline(mistake: Mistake, o: &mut PipelineObservation) {
     settings(mistake, &mut o.settings);
+    if mistake == Mistake::UnreadableIsAbsent {
+        o.unreadable.clear();
+    }
 }
 
 /// What is wrong in the observation of a run.
@@ -53,6 +58,10 @@ pub fn run(mistake: Mistake, o: &mut RunObservation) {
             }
         }
         Mistake::OldVerdictCounts => keep_generations(o),
+        Mistake::CountsTheTime => {
+            let conditions = o.run.status.iter_mut().flat_map(|s| &mut s.conditions);
+            conditions.for_each(|c| c.message = uncounted(&c.message).to_owned());
+        }
         _ => {}
     }
 }
@@ -96,6 +105,10 @@ pub fn rollout(mistake: Mistake, o: &mut RolloutObservation) {
             }
         }
         Mistake::NoQueue => o.others.clear(),
+        Mistake::UnreadableIsAbsent => {
+            let nobody = Timestamp::UNIX_EPOCH;
+            o.others.retain(|peer| peer.created != nobody);
+        }
         Mistake::NoDataPasses => {
             let silent = o
                 .answers

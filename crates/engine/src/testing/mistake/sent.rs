@@ -13,6 +13,14 @@ use crate::testing::world::{Key, Kind, World};
 pub fn instead(mistake: Mistake, world: &World, actor: &Key, decided: Option<Held>) -> Option<Held> {
     match (mistake, decided) {
         (Mistake::WritesForNothing, None) => again(world, actor),
+        (Mistake::SpeaksToAndFro, None) => with_word(world, actor, Kind::Rollout, |said| format!("{said} Or not.")),
+        (Mistake::CountsTheTime, None) => {
+            let now = world.now;
+            with_word(world, actor, Kind::Run, |said| {
+                format!("{}{COUNTED}{now}.", uncounted(said))
+            })
+        }
+        (Mistake::NeverLetsGo, Some(held)) if lets_go(&held) => None,
         (Mistake::LetsGoAtOnce, decided) => let_go(world, actor).or(decided),
         (Mistake::EffectBeforeIntent, Some(held)) => Some(too_soon(world, actor, held)),
         (_, None) => None,
@@ -31,6 +39,36 @@ fn again(world: &World, actor: &Key) -> Option<Held> {
     let content = Content::Status(before["status"].clone(), Vec::new());
     let actor = actor.clone();
     Some(Held { actor, before, content })
+}
+
+/// What begins the words that tell the time.
+const COUNTED: &str = " It is ";
+
+/// A message without the words that tell the time.
+pub fn uncounted(message: &str) -> &str {
+    message.split_once(COUNTED).map_or(message, |(said, _)| said)
+}
+
+/// The status with other words in its first condition, unless it has them.
+fn with_word(world: &World, actor: &Key, kind: Kind, word: impl Fn(&str) -> String) -> Option<Held> {
+    let before = world.raw(actor).filter(|_| actor.0 == kind)?.clone();
+    let mut status = before["status"].clone();
+    let message = status.pointer_mut("/conditions/0/message")?;
+    *message = json!(word(message.as_str()?));
+    if status == before["status"] {
+        return None;
+    }
+    let (actor, content) = (actor.clone(), Content::Status(status, Vec::new()));
+    Some(Held { actor, before, content })
+}
+
+/// Whether the last finalizer of ours would go.
+fn lets_go(held: &Held) -> bool {
+    let Content::Effect(action) = &held.content else {
+        return false;
+    };
+    let deleted = !held.before["metadata"]["deletionTimestamp"].is_null();
+    deleted && matches!(&**action, Action::Patch(patch) if patch.body["metadata"]["finalizers"].is_array())
 }
 
 fn let_go(world: &World, actor: &Key) -> Option<Held> {

@@ -1,0 +1,314 @@
+//! etcd under the loop: it is stopped, killed, compacted and away for long, each at another moment of a turn. The end is
+//! the one of a turn in which nothing happens to it, nothing is made twice, and nothing that was acknowledged is lost.
+//!
+//! What happens to etcd happens to all: this runs after all other tests of its cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::PostParams;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use xtask::cluster::{self, End, Store};
+use xtask::trace::{History, Scope};
+
+use super::REST;
+use super::masked;
+use super::picture::Picture;
+use super::process::{self, Process};
+use crate::fast::{Fast, fast, named};
+use crate::rollout::scene::{PATIENCE, plan};
+use crate::runs::turn::{Turn, turn, until, well};
+use crate::world;
+
+/// So short that the operator keeps its lease.
+const SHORT: Duration = Duration::from_secs(2);
+/// So long that the operator cannot renew its lease in time, which takes it 10 s to find out.
+const LONG: Duration = Duration::from_secs(14);
+/// What takes a few moments on a machine that has nothing else to do.
+const MOMENTS: Duration = Duration::from_secs(15 * world::PATIENCE);
+/// What the API server says of a watch that cannot go on where it was.
+const COMPACTED: [&str; 2] = ["too old resource version", "Expired"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_that_is_stopped_killed_compacted_and_away_for_long_changes_no_end() {
+    let cluster = variable("FLYWHEEL_TEST_API_CLUSTER");
+    let cluster = cluster::find(&cluster).expect("its record").expect("the cluster is up");
+    let store = Arc::new(cluster.store().expect("it has an etcd"));
+    let (one, two) = (fast("etcd-one").await, fast("etcd-two").await);
+    let operator = Tended::start(&format!("{},{}", one.namespace, two.namespace));
+    let (one, two) = tokio::join!(told(one, None), told(two, None));
+    assert_eq!(one.made, two.made, "two turns without faults make the same");
+    drop(operator);
+    let third = fast("etcd-tried").await;
+    let trial = Trial {
+        operator: Tended::start(&third.namespace),
+        store,
+    };
+    let tried = told(third, Some(trial)).await;
+    assert_eq!(one.picture.shared(&two.picture).differs(&tried.picture), None);
+    assert_eq!(tried.made, one.made, "what was made, and how many times");
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
+}
+
+/// How a turn ended.
+struct Told {
+    picture: Picture,
+    /// What was made, and how many times.
+    made: BTreeMap<String, usize>,
+}
+
+/// A turn to a version that serves; something happens to etcd at each of its stations.
+async fn told(fast: Fast, mut trial: Option<Trial>) -> Told {
+    let log = PathBuf::from(variable("FLYWHEEL_TEST_API_AUDIT_LOG"));
+    let from = std::fs::metadata(&log).expect("an audit log").len();
+    let step = |name: &str, weight: i32| json!({ "name": name, "weight": weight, "minDuration": "5s" });
+    let steps = [step("third", 34), step("half", 50)];
+    let rollout = plan(&steps, json!({ "observe": { "duration": "5s" } }));
+    let turn = turn(fast, json!({ "rollout": rollout })).await;
+    turn.kubelet.stages(until("train"));
+    turn.serve(2).await;
+    turn.ask("eta-1").await;
+    turn.running("eta-1", 0).await;
+    happens(&mut trial, &turn, Event::Stopped).await;
+    turn.kubelet.stages(until("evaluate"));
+    turn.running("eta-1", 1).await;
+    happens(&mut trial, &turn, Event::Compacted).await;
+    turn.kubelet.stages(well);
+    at_step(&turn, "third").await;
+    happens(&mut trial, &turn, Event::Killed).await;
+    at_step(&turn, "half").await;
+    happens(&mut trial, &turn, Event::CompactedApart).await;
+    let observing = |o: &Value| o["status"]["phase"] == "Observing";
+    turn.until::<Rollout>("eta-1", PATIENCE, "observing", observing).await;
+    happens(&mut trial, &turn, Event::AwayForLong).await;
+    let done = |o: &Value| o["status"]["phase"] == "Promoted";
+    turn.until::<Rollout>("eta-1", PATIENCE, "promoted", done).await;
+    turn.ended("eta-1", "Promoted").await;
+    let known = |o: &Value| o["status"]["lastRun"]["name"] == "eta-1" && o["status"]["activeRun"].is_null();
+    turn.until::<FlywheelPipeline>("eta", PATIENCE, "aware of its run's end", known)
+        .await;
+    tokio::time::sleep(REST).await;
+    let scope = Scope {
+        namespace: Some(turn.namespace.clone()),
+        from,
+    };
+    let told = Told {
+        picture: Picture::take(&turn).await,
+        made: made(&History::read(&log, &scope).expect("the audit log")),
+    };
+    turn.finish().await;
+    told
+}
+
+/// The Rollout is held at this step.
+async fn at_step(turn: &Turn, step: &str) {
+    let held = |o: &Value| o["status"]["step"]["name"] == step && o["status"]["step"]["holdReason"] == "MinDuration";
+    turn.until::<Rollout>("eta-1", PATIENCE, "at its step", held).await;
+}
+
+/// How many objects of each kind and name the operator made, whether it was told so or not.
+fn made(history: &History) -> BTreeMap<String, usize> {
+    let mut all = BTreeSet::new();
+    for object in history
+        .steps
+        .iter()
+        .filter_map(|step| step.after.as_deref().map(|o| (step, o)))
+    {
+        let (step, object) = object;
+        let (_, resource) = step.key.kind.resource();
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        all.insert((masked(&format!("/{resource}/{}", step.key.name)), uid));
+    }
+    let mut made = BTreeMap::new();
+    for (name, _) in all {
+        *made.entry(name).or_default() += 1;
+    }
+    made
+}
+
+/// What happens to etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// It is asked to end, and begins again.
+    Stopped,
+    /// Its past is compacted while it runs.
+    Compacted,
+    /// It is killed, and begins again.
+    Killed,
+    /// It is asked to end, and its past is compacted before the API server hears of it again: no watch can go on.
+    CompactedApart,
+    /// It is killed, and begins again when the operator has lost its lease.
+    AwayForLong,
+}
+
+/// Whom it happens to.
+struct Trial {
+    store: Arc<Store>,
+    operator: Tended,
+}
+
+async fn happens(trial: &mut Option<Trial>, turn: &Turn, event: Event) {
+    let Some(trial) = trial else { return };
+    let begun = Instant::now();
+    let before = everything(turn).await;
+    let said = trial.operator.said().len();
+    let acknowledged = befalls(&trial.store, turn, event).await;
+    if event == Event::AwayForLong {
+        trial.operator.is_followed().await;
+    }
+    trial.operator.is_well().await;
+    let after = everything(turn).await;
+    let lost: Vec<&String> = before
+        .difference(&after)
+        .chain(acknowledged.difference(&after))
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "{event:?}: acknowledged, and not there any more: {lost:?}"
+    );
+    if event == Event::CompactedApart {
+        let fresh = trial.operator.said().split_off(said);
+        let heard = COMPACTED.iter().any(|words| fresh.contains(words));
+        assert!(heard, "no watch of the operator was told that it is too old: {fresh}");
+    }
+    println!("{event:?}: {:.1} s", begun.elapsed().as_secs_f32());
+}
+
+/// Lets it happen; returns what was acknowledged until the last moment.
+async fn befalls(store: &Arc<Store>, turn: &Turn, event: Event) -> BTreeSet<String> {
+    let writer = tokio::spawn(write_on(turn.api(), format!("{event:?}").to_lowercase()));
+    let store = store.clone();
+    let act = move || match event {
+        Event::Stopped => away(&store, End::Asked, SHORT),
+        Event::Compacted => store.compact().map(drop),
+        Event::Killed => away(&store, End::Killed, SHORT),
+        Event::CompactedApart => store
+            .end(End::Asked)
+            .and_then(|()| store.compact_apart())
+            .and_then(|_| store.start()),
+        Event::AwayForLong => away(&store, End::Killed, LONG),
+    };
+    let done = tokio::task::spawn_blocking(act).await.expect("it is done");
+    done.unwrap_or_else(|why| panic!("{event:?}: {why:#}"));
+    writer.await.expect("what was acknowledged")
+}
+
+fn away(store: &Store, end: End, how_long: Duration) -> anyhow::Result<()> {
+    store.end(end)?;
+    std::thread::sleep(how_long);
+    store.start()
+}
+
+/// Writes one object after the other until one is not acknowledged, or enough are.
+async fn write_on(api: Api<ConfigMap>, name: String) -> BTreeSet<String> {
+    let mut acknowledged = BTreeSet::new();
+    for number in 0..100 {
+        let map: ConfigMap = named(&format!("{name}-{number}"), json!({}));
+        match api.create(&PostParams::default(), &map).await {
+            Ok(map) => drop(acknowledged.insert(shown(&map))),
+            Err(_) => break,
+        }
+    }
+    acknowledged
+}
+
+/// Every object of the namespace that matters, with its UID.
+async fn everything(turn: &Turn) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    all.extend(every::<FlywheelPipeline>(turn).await);
+    all.extend(every::<FlywheelRun>(turn).await);
+    all.extend(every::<ModelVersion>(turn).await);
+    all.extend(every::<Rollout>(turn).await);
+    all.extend(every::<ControllerRevision>(turn).await);
+    all.extend(every::<Job>(turn).await);
+    all.extend(every::<Deployment>(turn).await);
+    all.extend(every::<ConfigMap>(turn).await);
+    all
+}
+
+async fn every<K>(turn: &Turn) -> Vec<String>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let all = turn.api::<K>().list(&Default::default()).await.expect("a list");
+    all.items.iter().map(shown).collect()
+}
+
+fn shown<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    let metadata = object.meta();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{} {} {}", K::kind(&()), text(&metadata.name), text(&metadata.uid))
+}
+
+/// An operator that holds the lease, and is followed by another one when it ends, as a Deployment does it.
+struct Tended {
+    namespace: String,
+    process: Process,
+    port: u16,
+}
+
+impl Tended {
+    fn start(namespace: &str) -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+        let port = port.expect("a free port").port();
+        Self {
+            namespace: namespace.to_owned(),
+            process: Process::listening(namespace, "etcd", port),
+            port,
+        }
+    }
+
+    /// It has lost its lease and ends by itself, and another one goes on.
+    async fn is_followed(&mut self) {
+        let end = Instant::now() + MOMENTS;
+        while !self.process.ended() {
+            assert!(Instant::now() < end, "an operator that lost its lease acts on");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.process = Process::listening(&self.namespace, "etcd-second", self.port);
+    }
+
+    /// The same process still runs, and says that it is ready and alive.
+    async fn is_well(&mut self) {
+        let end = Instant::now() + MOMENTS;
+        loop {
+            assert!(!self.process.ended(), "the operator has ended: {}", self.said());
+            let answers = ["/readyz", "/healthz"].map(|path| ask(self.port, path).unwrap_or_default());
+            if answers.iter().all(|answer| answer.contains(" 200 ")) {
+                return;
+            }
+            assert!(Instant::now() < end, "the operator is not well: {answers:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// All that it said.
+    fn said(&self) -> String {
+        std::fs::read_to_string(process::log(&self.namespace)).expect("a log")
+    }
+}
+
+/// The first line of an answer of the operator.
+fn ask(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
