@@ -321,11 +321,25 @@ fn spec(node: &mut Value, kept: &str) {
     if has(node, "protectedAttributes") {
         policy(node, kept);
     }
+    if has(node, "evidenceDigest") {
+        approval(node, kept);
+    }
     if node["desiredState"] == "Hold" && node["holdReason"].as_str().is_none_or(str::is_empty) {
         node["holdReason"] = json!("a walk holds it");
     }
     if has(node, "pipelineRef") && node["trigger"]["type"] == "Request" {
         ensure(node, "requestedBy", json!("admin"));
+    }
+}
+
+fn approval(node: &mut Value, kept: &str) {
+    if kept == "revokes" {
+        node["decision"] = json!("Revoke");
+    }
+    if node["decision"] == "Revoke" {
+        ensure(node, "revokes", json!({ "name": "nobodys" }));
+    } else {
+        remove(node, &["revokes"]);
     }
 }
 

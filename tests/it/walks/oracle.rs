@@ -84,7 +84,8 @@ pub fn picture(object: &Value) -> Value {
     ];
     let facts = same.iter().filter_map(|key| Some((*key, status.get(key)?)));
     let live = status["liveVersion"]["name"].clone();
-    let waits = status["waitingFor"]["gate"].clone();
+    let waits = &status["waitingFor"];
+    let waits = json!([waits["gate"], waits["approvedBy"], waits["stale"]]);
     json!({ "conditions": all, "live": live, "waits": waits,
         "facts": facts.map(|(k, v)| json!({ k: v })).collect::<Vec<_>>() })
 }

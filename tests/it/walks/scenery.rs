@@ -1,6 +1,8 @@
 //! Where walks take place: what they walk through, the world around it, and what must follow from a spec.
 
-use flywheel_api::{FlywheelPipeline, ModelVersion};
+use std::time::{Duration, Instant};
+
+use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -32,6 +34,11 @@ pub struct Subject {
 const fn subject(kind: &'static str, name: &'static str) -> Subject {
     Subject { kind, name }
 }
+
+/// In a spec: the evidence that the run of the course waits with.
+pub const SEEN: &str = "sha256:5ee45ee45ee45ee45ee45ee45ee45ee45ee45ee45ee45ee45ee45ee45ee45ee4";
+/// In a spec: the UID of that run.
+pub const RUN: &str = "00000000-0000-4000-8000-00000000000a";
 
 /// Two steps, gates, triggers and a plan.
 fn pipeline() -> Value {
@@ -68,7 +75,35 @@ impl Course {
         match self {
             Self::Loop => vec![subject("BiasPolicy", "gap"), subject("FlywheelPipeline", "eta")],
             Self::Delivery => vec![subject("ModelVersion", "theta-1"), subject("Rollout", "up")],
-            Self::Turn => vec![subject("FlywheelRun", "eta-9")],
+            Self::Turn => vec![subject("FlywheelRun", "eta-9"), subject("Approval", "say")],
+        }
+    }
+
+    /// Whether the objects of the course mean each other by their UIDs, so that a new one makes the others meaningless.
+    pub fn is_bound(self) -> bool {
+        self == Self::Turn
+    }
+
+    /// Changes that the API server takes and the operator cannot follow: kind, path, value.
+    pub fn stumbles(self) -> Vec<(&'static str, &'static str, Value)> {
+        let nobodys = || json!("nobodys");
+        match self {
+            Self::Loop => vec![
+                ("FlywheelPipeline", "triggers[].schedule.cron", json!("0 25 * * *")),
+                (
+                    "FlywheelPipeline",
+                    "triggers[].schedule.timeZone",
+                    json!("Mars/Olympus"),
+                ),
+                ("FlywheelPipeline", "triggers[].metric.providerRef.name", nobodys()),
+                ("FlywheelPipeline", "biasPolicies[].name", nobodys()),
+            ],
+            Self::Delivery => vec![
+                ("Rollout", "plan.targetRef.name", nobodys()),
+                ("Rollout", "plan.binding.container", nobodys()),
+                ("Rollout", "modelVersionRef.name", nobodys()),
+            ],
+            Self::Turn => vec![("FlywheelRun", "pipelineRef.name", nobodys())],
         }
     }
 
@@ -77,7 +112,11 @@ impl Course {
         match self {
             Self::Loop => vec![gap()["spec"].clone(), pipeline()],
             Self::Delivery => vec![version(), rollout()],
-            Self::Turn => vec![json!({ "pipelineRef": { "name": "eta" }, "requestedBy": "admin" })],
+            Self::Turn => vec![
+                json!({ "pipelineRef": { "name": "eta" }, "requestedBy": "admin" }),
+                json!({ "gate": "Train", "decision": "Approve", "approver": "admin", "reason": "seen",
+                    "evidenceDigest": SEEN, "subjectRef": { "kind": "FlywheelRun", "name": "eta-9", "uid": RUN } }),
+            ],
         }
     }
 
@@ -88,6 +127,8 @@ impl Course {
             let mut spec = pipeline();
             spec["automationLevel"] = json!("SemiAutomated");
             spec.as_object_mut().expect("a spec").remove("biasPolicies");
+            // One Approval is counted, and opens nothing.
+            spec["approvals"] = json!([{ "gate": "Train", "minApprovals": 2 }]);
             scene
                 .apply::<FlywheelPipeline>("eta", json!({ "spec": spec }))
                 .await
@@ -132,7 +173,10 @@ impl Course {
                 _ => Ok(()),
             },
             Self::Delivery => of("Rollout", "up").map_or(Ok(()), in_the_delivery),
-            Self::Turn => of("FlywheelRun", "eta-9").map_or(Ok(()), in_the_turn),
+            Self::Turn => match (of("FlywheelRun", "eta-9"), of("Approval", "say")) {
+                (Some(run), Some(approval)) => in_the_turn(run, approval),
+                _ => Ok(()),
+            },
         }
     }
 }
@@ -205,15 +249,35 @@ fn in_the_delivery(rollout: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn in_the_turn(run: &Value) -> Result<(), String> {
-    if run["spec"]["desiredState"] == "Cancel" && !is(run, "Complete", "True") {
+fn in_the_turn(run: &Value, approval: &Value) -> Result<(), String> {
+    let ended = is(run, "Complete", "True");
+    if run["spec"]["desiredState"] == "Cancel" && !ended {
         return Err("consistency: the run was cancelled, and has not ended".to_owned());
+    }
+    let (waiting, said) = (&run["status"]["waitingFor"], &approval["spec"]);
+    let meant = said["gate"] == "Train" && said["subjectRef"]["uid"] == run["metadata"]["uid"];
+    let named = said["subjectRef"]["name"] == run["metadata"]["name"];
+    let expired = said["expiresAt"].as_str().is_some_and(|at| at < "2026");
+    if !meant || !named || !waiting.is_object() {
+        return Ok(());
+    }
+    let counts = said["evidenceDigest"] == waiting["evidenceDigest"] && !expired;
+    if said["decision"] == "Reject" && counts && !ended {
+        return Err("consistency: the training was rejected, and the run waits on".to_owned());
+    }
+    let approves = said["decision"] == "Approve" && counts;
+    if items(waiting, "approvedBy").any(|name| name == "say") != approves {
+        return Err(format!(
+            "consistency: the Approval counts is {approves}, and the run shows {waiting}"
+        ));
     }
     Ok(())
 }
 
 /// One object of a course in one namespace.
 pub struct Place {
+    client: Client,
+    namespace: String,
     api: Api<DynamicObject>,
     subject: Subject,
 }
@@ -221,7 +285,12 @@ pub struct Place {
 impl Place {
     pub fn new(client: &Client, namespace: &str, subject: Subject) -> Self {
         let api = Api::namespaced_with(client.clone(), namespace, &resource(subject.kind));
-        Self { api, subject }
+        Self {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            api,
+            subject,
+        }
     }
 
     /// Server-side apply, as a user does it.
@@ -239,10 +308,41 @@ impl Place {
 
     async fn patch(&self, name: &str, spec: &Value, params: &PatchParams) -> Result<Value, kube::Error> {
         let kind = resource(self.subject.kind);
+        let spec = if self.subject.kind == "Approval" {
+            self.bound(spec).await
+        } else {
+            spec.clone()
+        };
         let object = json!({ "apiVersion": kind.api_version, "kind": kind.kind, "spec": spec,
             "metadata": { "name": name, "labels": { "team": "a" } } });
         let made = self.api.patch(name, params, &Patch::Apply(object)).await?;
         Ok(serde_json::to_value(made).expect("an object is JSON"))
+    }
+
+    /// An Approval's spec with what the run is and shows, once it waits for a person.
+    async fn bound(&self, spec: &Value) -> Value {
+        let runs: Api<FlywheelRun> = Api::namespaced(self.client.clone(), &self.namespace);
+        let end = Instant::now() + Duration::from_secs(10);
+        let (mut uid, mut digest) = (Value::Null, Value::Null);
+        while digest.is_null() && Instant::now() < end {
+            let run = runs.get_opt("eta-9").await.expect("the API server answers");
+            let run = serde_json::to_value(run).expect("an object is JSON");
+            uid = run["metadata"]["uid"].clone();
+            digest = run["status"]["waitingFor"]["evidenceDigest"].clone();
+            let waits = ["Complete", "Reconciling", "Stalled"]
+                .iter()
+                .all(|type_| !is(&run, type_, "True"));
+            if !waits {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let text = spec.to_string();
+        let text = uid.as_str().map_or(text.clone(), |uid| text.replace(RUN, uid));
+        let text = digest
+            .as_str()
+            .map_or(text.clone(), |digest| text.replace(SEEN, digest));
+        serde_json::from_str(&text).expect("still JSON")
     }
 
     /// The object as the API server has it.

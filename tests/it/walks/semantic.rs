@@ -5,6 +5,7 @@ use proptest::prelude::{BoxedStrategy, Strategy};
 use proptest::sample::select;
 use serde_json::{Value, json};
 
+use super::scenery::{RUN, SEEN};
 use super::schema::Path;
 
 /// Values by the end of a path. The first that fits counts; a value that stands more often is drawn more often.
@@ -31,6 +32,20 @@ fn table() -> Vec<(&'static str, Value)> {
         ("model.name", json!(["theta", "iota"])),
         ("modelName", json!(["eta", "theta"])),
         ("requestedBy", json!(["admin", "jane"])),
+        ("approver", json!(["admin", "admin", "admin", "jane"])),
+        (
+            "evidenceDigest",
+            json!([SEEN, SEEN, format!("sha256:{}", "0".repeat(64))]),
+        ),
+        ("subjectRef.kind", json!(["FlywheelRun"])),
+        ("subjectRef.name", json!(["eta-9", "eta-9", "nobodys"])),
+        (
+            "subjectRef.uid",
+            json!([RUN, RUN, "00000000-0000-4000-8000-000000000000"]),
+        ),
+        ("approvals[].gate", json!(["Train", "Promote"])),
+        ("gate", json!(["Train"])),
+        ("revokes.name", json!(["nobodys"])),
         // Names within a spec.
         ("stages[].name", json!(["prepare", "clean", "fit", "judge", "report"])),
         ("gates[].stage", json!(["train", "evaluate"])),
@@ -42,7 +57,6 @@ fn table() -> Vec<(&'static str, Value)> {
         ("volumeMounts[].name", json!(["data", "cache"])),
         ("volumeMounts[].mountPath", json!(["/data", "/cache", "/models/base"])),
         ("volumeMounts[].subPath", json!(["a", "a/b"])),
-        ("approvals[].gate", json!(["Train", "Promote"])),
         ("protectedAttributes[].name", json!(["region", "age"])),
         ("objectives[].attribute", json!(["region", "age"])),
         ("objectives[].name", json!(["gap", "ratio", "worst"])),

@@ -149,9 +149,10 @@ impl Walk {
         let dice = self.chance.below(100);
         match dice {
             _ if ill && !self.past.is_empty() => self.revert().await,
-            0..60 => self.change().await,
-            60..72 if !self.past.is_empty() => self.revert().await,
-            60..80 => self.anew().await,
+            0..50 => self.change().await,
+            50..62 => self.stumble().await,
+            62..72 if !self.past.is_empty() => self.revert().await,
+            62..80 => self.anew().await,
             _ => self.mistake().await,
         }
     }
@@ -199,12 +200,37 @@ impl Walk {
                 break;
             }
         }
-        let (spec, value) = wanted;
-        let what = format!("{} {}: {value}", self.subjects[index].kind, property.path);
+        self.ask(index, &property.path, wanted).await
+    }
+
+    /// A value that is accepted, and that nobody can follow.
+    async fn stumble(&mut self) -> Result<(), String> {
+        let all = self.course.stumbles();
+        let (kind, path, value) = self.chance.choose(&all).clone();
+        let index = self
+            .subjects
+            .iter()
+            .position(|s| s.kind == kind)
+            .expect("a kind of the course");
+        let mut properties = self.schemas[index].1.iter();
+        let property = properties
+            .find(|p| p.path.to_string() == path)
+            .expect("a property")
+            .path
+            .clone();
+        let schema = &self.schemas[index].0;
+        let spec = set(&mut self.chance, schema, &self.specs[index], &property, &value);
+        self.ask(index, &property, (spec, value)).await
+    }
+
+    /// Asks for that spec because of that value.
+    async fn ask(&mut self, index: usize, path: &Path, (spec, value): (Value, Value)) -> Result<(), String> {
+        let old = self.specs[index].clone();
+        let what = format!("{} {path}: {}", self.subjects[index].kind, short(&value));
         match self.put(index, &spec).await? {
             Ok(how) => {
                 self.note(format!("{how} {what}"));
-                self.touched.insert((index, property.path));
+                self.touched.insert((index, path.clone()));
                 self.tally.accepted += 1;
                 let pictures = self.pictures(&self.objects);
                 self.past.push(Stop {
@@ -334,11 +360,20 @@ impl Walk {
         Ok(Ok("made anew with"))
     }
 
+    /// Makes an object anew, and with it those that mean it.
     async fn again(&self, index: usize, spec: &Value) -> Result<(), String> {
-        self.ground.remove(index).await?;
-        self.course.reset(&self.ground.scene, self.subjects[index]).await;
-        let made = self.ground.places[index].apply(spec).await;
-        made.map(drop).map_err(|e| format!("it was accepted when tried: {e}"))
+        let whole = self.course.is_bound();
+        let indices: Vec<usize> = (0..self.subjects.len()).filter(|i| whole || *i == index).collect();
+        for index in indices.iter().rev() {
+            self.ground.remove(*index).await?;
+        }
+        for i in indices {
+            self.course.reset(&self.ground.scene, self.subjects[i]).await;
+            let spec = if i == index { spec } else { &self.specs[i] };
+            let made = self.ground.places[i].apply(spec).await;
+            made.map_err(|e| format!("it was accepted when tried: {e}"))?;
+        }
+        Ok(())
     }
 
     /// Waits for the end of what the step set off, and judges it.
