@@ -33,4 +33,5 @@ mod stages;
 mod trace;
 mod traffic;
 mod turns;
+mod walks;
 mod world;

@@ -3,6 +3,7 @@
 mod count;
 mod rights;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -165,9 +166,12 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     let cluster = up(args, Profile::Api, "api")?;
     let begun = Timestamp::now();
     chart::install(&cluster, None, &["config.artifacts.uri=s3://models/"])?;
-    let operator = Operator::start(&cluster, &built.join("flywheel-operator"), 0)?;
+    let port = free_port()?;
+    let operator = Operator::start(&cluster, &built.join("flywheel-operator"), port)?;
     let mut env = environment(built)?;
+    env.extend(args.long.then(|| ("FLYWHEEL_TEST_LONG", "1".to_owned())));
     env.extend([
+        ("FLYWHEEL_TEST_API_METRICS", format!("127.0.0.1:{port}")),
         ("FLYWHEEL_TEST_API_KUBECONFIG", cluster.kubeconfig.display().to_string()),
         ("FLYWHEEL_TEST_API_AUDIT_LOG", cluster.audit_log.display().to_string()),
         ("RUST_TEST_THREADS", API_THREADS.to_string()),
@@ -183,7 +187,6 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     if wanted("fault_") {
         let threads = if args.long { LONG_FAULT_THREADS } else { FAULT_THREADS };
         env.push(("RUST_TEST_THREADS", threads.to_string()));
-        env.extend(args.long.then(|| ("FLYWHEEL_TEST_LONG", "1".to_owned())));
         outcome = outcome.and(tests(count, filter, "fault_", &env));
     }
     if wanted("etcd_") {
@@ -204,6 +207,12 @@ fn operators(built: &Path, cluster: &Cluster) -> Result<[(&'static str, String);
         ("FLYWHEEL_TEST_OPERATOR_KUBECONFIG", kubeconfig),
         ("FLYWHEEL_TEST_API_CLUSTER", cluster.name.clone()),
     ])
+}
+
+/// A port for the operator's metrics that nobody listens at.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    Ok(listener.local_addr()?.port())
 }
 
 /// Tests that need pods: the operator runs in the cluster, as users install it.

@@ -289,6 +289,14 @@ pub(super) fn versions() -> Vec<Wrong> {
             "spec.parent.name",
             "name of an object",
         ),
+        // No request could ask for it: the version would never be looked at.
+        wrong(
+            "/spec/provenance",
+            json!({ "run": { "name": "Eta 0", "uid": "u" }, "pipeline": { "name": "eta", "uid": "u" }, "level": "Manual",
+                "requestedBy": "admin", "seed": 1, "snapshotDigest": digest(), "stages": [] }),
+            "spec.provenance.run.name",
+            "name of an object",
+        ),
     ]
 }
 

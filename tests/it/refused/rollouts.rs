@@ -30,6 +30,12 @@ pub(super) fn mistakes() -> Vec<Wrong> {
             "name of an object",
         ),
         wrong(
+            "/spec/pipelineRef",
+            json!({ "name": "Eta 1", "uid": "u" }),
+            "spec.pipelineRef.name",
+            "name of an object",
+        ),
+        wrong(
             "/spec/desiredState",
             json!("Pause"),
             "spec.desiredState",
