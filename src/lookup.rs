@@ -1,5 +1,7 @@
 //! How a decision's objects are looked up: live before a write, in the stores of the watches otherwise.
 
+use std::sync::Arc;
+
 use flywheel_api::flywheel_pipeline::FlywheelPipeline;
 use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{Approval, BiasPolicy, FlywheelRun, ModelVersion, Rollout, names};
@@ -198,14 +200,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The objects of the namespace that the watches know, by their names as the API server lists them: what is decided
+    /// on a list must not depend on who lists it.
+    fn here<K: Looked>(&self) -> Option<Vec<Arc<DeserializeGuard<K>>>> {
+        let mut all = K::watched(self.stores?)?.known()?;
+        all.retain(|guard| guard.meta().namespace.as_deref() == Some(self.namespace));
+        all.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        Some(all)
+    }
+
     /// The objects of the choice that the watches know, as the caller sees them; nothing if they do not: which value one
     /// that cannot be read has in a field, only the API server knows.
     fn chosen<K: Looked, T>(&self, choice: Choice<'_>, view: impl Fn(&K) -> T) -> Option<Guarded<T>> {
         let mut found = Guarded::none();
-        for guard in K::watched(self.stores?)?.known()? {
-            if guard.meta().namespace.as_deref() != Some(self.namespace) {
-                continue;
-            }
+        for guard in self.here::<K>()? {
             match &guard.0 {
                 Ok(object) if choice.takes(object) => found.readable.push(view(object)),
                 Ok(_) => {}
@@ -292,10 +300,9 @@ impl<'a> Reader<'a> {
         choice: Choice<'_>,
         view: impl Fn(&K) -> T,
     ) -> Result<Vec<T>, Error> {
-        if let Some(known) = self.stores.and_then(K::watched).and_then(Watched::known) {
-            let here = known.iter().filter_map(|guard| guard.0.as_ref().ok());
-            let here = here.filter(|object| object.meta().namespace.as_deref() == Some(self.namespace));
-            return Ok(here.filter(|object| choice.takes(*object)).map(view).collect());
+        if let Some(here) = self.here::<K>() {
+            let readable = here.iter().filter_map(|guard| guard.0.as_ref().ok());
+            return Ok(readable.filter(|object| choice.takes(*object)).map(view).collect());
         }
         Ok(self.each_guarded(choice, view).await?.readable)
     }
