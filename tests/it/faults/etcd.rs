@@ -192,6 +192,8 @@ async fn happens(trial: &mut Option<Trial>, turn: &Turn, event: Event) {
 /// Lets it happen; returns what was acknowledged until the last moment.
 async fn befalls(store: &Arc<Store>, turn: &Turn, event: Event) -> BTreeSet<String> {
     let writer = tokio::spawn(write_on(turn.api(), format!("{event:?}").to_lowercase()));
+    // It is in the middle of its writes when it happens.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let store = store.clone();
     let act = move || match event {
         Event::Stopped => away(&store, End::Asked, SHORT),
@@ -205,7 +207,9 @@ async fn befalls(store: &Arc<Store>, turn: &Turn, event: Event) -> BTreeSet<Stri
     };
     let done = tokio::task::spawn_blocking(act).await.expect("it is done");
     done.unwrap_or_else(|why| panic!("{event:?}: {why:#}"));
-    writer.await.expect("what was acknowledged")
+    let acknowledged = writer.await.expect("what was acknowledged");
+    assert!(!acknowledged.is_empty(), "{event:?}: nothing was written before it");
+    acknowledged
 }
 
 fn away(store: &Store, end: End, how_long: Duration) -> anyhow::Result<()> {
@@ -217,7 +221,7 @@ fn away(store: &Store, end: End, how_long: Duration) -> anyhow::Result<()> {
 /// Writes one object after the other until one is not acknowledged, or enough are.
 async fn write_on(api: Api<ConfigMap>, name: String) -> BTreeSet<String> {
     let mut acknowledged = BTreeSet::new();
-    for number in 0..100 {
+    for number in 0..200 {
         let map: ConfigMap = named(&format!("{name}-{number}"), json!({}));
         match api.create(&PostParams::default(), &map).await {
             Ok(map) => drop(acknowledged.insert(shown(&map))),
