@@ -32,8 +32,10 @@ use crate::rollout::scene::{PATIENCE, plan};
 use crate::runs::turn::{Turn, turn, until, well};
 use crate::world;
 
-/// So short that the operator keeps its lease.
-const SHORT: Duration = Duration::from_secs(2);
+/// So short that the operator keeps its lease, if the machine is not too busy.
+const SHORT: Duration = Duration::from_secs(1);
+/// An absence that is shorter costs no operator its lease: it is renewed every 5 s, and given up after 10 s without.
+const HARMLESS: Duration = Duration::from_secs(4);
 /// So long that the operator cannot renew its lease in time, which takes it 10 s to find out.
 const LONG: Duration = Duration::from_secs(14);
 /// What takes a few moments on a machine that has nothing else to do.
@@ -167,11 +169,11 @@ async fn happens(trial: &mut Option<Trial>, turn: &Turn, event: Event) {
     let begun = Instant::now();
     let before = everything(turn).await;
     let said = trial.operator.said().len();
-    let acknowledged = befalls(&trial.store, turn, event).await;
+    let (acknowledged, away) = befalls(&trial.store, turn, event).await;
     if event == Event::AwayForLong {
-        trial.operator.is_followed().await;
+        trial.operator.ends().await;
     }
-    trial.operator.is_well().await;
+    trial.operator.is_well(away < HARMLESS).await;
     let after = everything(turn).await;
     let lost: Vec<&String> = before
         .difference(&after)
@@ -186,12 +188,15 @@ async fn happens(trial: &mut Option<Trial>, turn: &Turn, event: Event) {
         let heard = COMPACTED.iter().any(|words| fresh.contains(words));
         assert!(heard, "no watch of the operator was told that it is too old: {fresh}");
     }
-    println!("{event:?}: {:.1} s", begun.elapsed().as_secs_f32());
+    let [away, all] = [away, begun.elapsed()].map(|time| time.as_secs_f32());
+    println!("{event:?}: away for {away:.1} s, over after {all:.1} s");
 }
 
-/// Lets it happen; returns what was acknowledged until the last moment.
-async fn befalls(store: &Arc<Store>, turn: &Turn, event: Event) -> BTreeSet<String> {
+/// Lets it happen; returns what was acknowledged until the last moment, and for how long nobody was answered.
+async fn befalls(store: &Arc<Store>, turn: &Turn, event: Event) -> (BTreeSet<String>, Duration) {
     let writer = tokio::spawn(write_on(turn.api(), format!("{event:?}").to_lowercase()));
+    // It is in the middle of its writes when it happens.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let store = store.clone();
     let act = move || match event {
         Event::Stopped => away(&store, End::Asked, SHORT),
@@ -203,9 +208,13 @@ async fn befalls(store: &Arc<Store>, turn: &Turn, event: Event) -> BTreeSet<Stri
             .and_then(|_| store.start()),
         Event::AwayForLong => away(&store, End::Killed, LONG),
     };
+    let begun = Instant::now();
     let done = tokio::task::spawn_blocking(act).await.expect("it is done");
+    let away = begun.elapsed();
     done.unwrap_or_else(|why| panic!("{event:?}: {why:#}"));
-    writer.await.expect("what was acknowledged")
+    let acknowledged = writer.await.expect("what was acknowledged");
+    assert!(!acknowledged.is_empty(), "{event:?}: nothing was written before it");
+    (acknowledged, away)
 }
 
 fn away(store: &Store, end: End, how_long: Duration) -> anyhow::Result<()> {
@@ -217,7 +226,7 @@ fn away(store: &Store, end: End, how_long: Duration) -> anyhow::Result<()> {
 /// Writes one object after the other until one is not acknowledged, or enough are.
 async fn write_on(api: Api<ConfigMap>, name: String) -> BTreeSet<String> {
     let mut acknowledged = BTreeSet::new();
-    for number in 0..100 {
+    for number in 0..200 {
         let map: ConfigMap = named(&format!("{name}-{number}"), json!({}));
         match api.create(&PostParams::default(), &map).await {
             Ok(map) => drop(acknowledged.insert(shown(&map))),
@@ -260,6 +269,7 @@ struct Tended {
     namespace: String,
     process: Process,
     port: u16,
+    followers: usize,
 }
 
 impl Tended {
@@ -270,24 +280,29 @@ impl Tended {
             namespace: namespace.to_owned(),
             process: Process::listening(namespace, "etcd", port),
             port,
+            followers: 0,
         }
     }
 
-    /// It has lost its lease and ends by itself, and another one goes on.
-    async fn is_followed(&mut self) {
+    /// It has lost its lease and ends by itself.
+    async fn ends(&mut self) {
         let end = Instant::now() + MOMENTS;
         while !self.process.ended() {
             assert!(Instant::now() < end, "an operator that lost its lease acts on");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.process = Process::listening(&self.namespace, "etcd-second", self.port);
     }
 
-    /// The same process still runs, and says that it is ready and alive.
-    async fn is_well(&mut self) {
+    /// It says that it is ready and alive; unless the process must be the same, another one may have to follow it first.
+    async fn is_well(&mut self, same: bool) {
         let end = Instant::now() + MOMENTS;
         loop {
-            assert!(!self.process.ended(), "the operator has ended: {}", self.said());
+            if self.process.ended() {
+                assert!(!same, "the operator has ended: {}", self.said());
+                self.followers += 1;
+                let identity = format!("etcd-{}", self.followers);
+                self.process = Process::listening(&self.namespace, &identity, self.port);
+            }
             let answers = ["/readyz", "/healthz"].map(|path| ask(self.port, path).unwrap_or_default());
             if answers.iter().all(|answer| answer.contains(" 200 ")) {
                 return;

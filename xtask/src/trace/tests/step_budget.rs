@@ -158,7 +158,7 @@ fn the_brake_is_not_in_the_history_and_may_come_and_go() {
     for number in 0..20 {
         let reason = if number % 2 == 0 { "Braked" } else { "StepReached" };
         turn.phase("Holding", |s| {
-            s["conditions"] = json!([{ "type": "Ready", "reason": reason }])
+            s["conditions"] = json!([{ "type": "Ready", "reason": reason }]);
         });
         turn.story.wait(30);
     }
