@@ -64,6 +64,12 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Bo
     if !matches!(draft.carried(target), Carried::Candidate) {
         return Ok(give_up(draft));
     }
+    if let Twin::Rival(other) = draft.twin() {
+        // One at a time works on a target: the other one could not begin before this one was promoted.
+        promote::took_over(&mut draft);
+        let message = format!("The status was lost; Rollout {other} has begun since, so this one had been promoted.");
+        return Ok(draft.end(RolloutPhase::Promoted, &Why::new("StatusLost", message)));
+    }
     promote::enter(&mut draft);
     let message = "The status was lost; the target carries the version, so its promotion is finished.";
     draft.remember("Rebuild", &Why::new("StatusLost", message), None, true);

@@ -177,9 +177,8 @@ pub(super) fn remove_candidate<'a>(draft: Draft<'a>) -> ControlFlow<Decision<Rol
     }
 }
 
-fn promoted(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
-    let observe = draft.plan().observe.duration.as_ref();
-    let seconds = observe.and_then(Duration::seconds).unwrap_or(0);
+/// The target has taken the version over.
+pub(super) fn took_over(draft: &mut Draft<'_>) {
     let full = draft.target().map_or(0, replicas);
     draft.status.promoted_at = draft.now();
     draft.status.progress_since = None;
@@ -190,6 +189,12 @@ fn promoted(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
         candidate_replicas: 0,
         baseline_replicas: full,
     });
+}
+
+fn promoted(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
+    let observe = draft.plan().observe.duration.as_ref();
+    let seconds = observe.and_then(Duration::seconds).unwrap_or(0);
+    took_over(&mut draft);
     let version = &draft.o.rollout.spec.model_version_ref.name;
     let name = &draft.plan().target_ref.name;
     if seconds <= 0 {

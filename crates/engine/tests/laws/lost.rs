@@ -152,3 +152,33 @@ fn a_promoted_version_can_still_be_taken_back_after_its_status_was_lost() {
     world.live(2);
     assert_eq!(world.binding("eta"), Some(testing::uri(1)));
 }
+
+#[test]
+fn of_two_lost_statuses_at_a_target_the_promoted_one_does_not_begin_to_work_beside_the_other() {
+    for names in [["second", "third"], ["third", "second"]] {
+        let mut world = delivery(&testing::plan());
+        world.live(25);
+        assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+        let steps = json!([{ "name": "half", "weight": 50, "minDuration": "1h" }]);
+        let mut plan = testing::plan();
+        plan["strategy"]["steps"] = steps;
+        world.add(Kind::ModelVersion, &testing::version(3));
+        world.add(Kind::Rollout, &testing::rollout("third", 3, &plan));
+        world.live(3);
+        assert_eq!(phase(&world, "third"), RolloutPhase::Holding);
+        for name in names {
+            world.lose_status(Kind::Rollout, name);
+        }
+        // Whoever looks first.
+        for name in names.into_iter().cycle().take(12) {
+            world.look(Kind::Rollout, name);
+            assert_ne!(phase(&world, "second"), RolloutPhase::Promoting, "{names:?}");
+        }
+        let (old, new) = (phase(&world, "second"), phase(&world, "third"));
+        assert_eq!((old, new), (RolloutPhase::Promoted, RolloutPhase::Holding));
+        world.set(Kind::Rollout, "third", "desiredState", "RollBack");
+        world.live(5);
+        assert_eq!(phase(&world, "third"), RolloutPhase::RolledBack);
+        assert_eq!(world.binding("eta"), Some(testing::uri(2)));
+    }
+}
