@@ -26,7 +26,7 @@ impl Metrics {
         };
         let crashed = |line: &str| {
             let of = |reason: &&str| line.contains(&format!("reason=\"{reason}\""));
-            line.starts_with("flywheel_reconcile_errors_total{") && CRASHES.iter().any(|reason| of(&reason))
+            line.starts_with("flywheel_reconcile_errors_total{") && CRASHES.iter().any(of)
         };
         let requests = sum(&|line| line.starts_with("flywheel_api_requests_total{"));
         if requests == 0.0 {

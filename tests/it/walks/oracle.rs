@@ -39,7 +39,9 @@ pub fn observed(subject: Subject, object: &Value) -> Result<(), String> {
 /// The object is well, or says what is wrong so that a person can act.
 pub fn healthy(subject: Subject, object: &Value) -> Result<(), String> {
     let Subject { kind, name } = subject;
-    if let Some(unknown) = conditions(object).find(|c| c["status"] == "Unknown") {
+    // A check that was not asked, or had no answer, is neither passed nor failed.
+    let open = |c: &&Value| c["status"] == "Unknown" && c["type"] != "ChecksPassing";
+    if let Some(unknown) = conditions(object).find(open) {
         return Err(format!("health: {kind} {name} rests and does not know: {unknown}"));
     }
     let both = is(object, "Stalled", "True") && is(object, "Reconciling", "True");
@@ -81,6 +83,7 @@ pub fn picture(object: &Value) -> Value {
         "pipelines",
         "worst",
         "stage",
+        "nextScheduleTime",
     ];
     let facts = same.iter().filter_map(|key| Some((*key, status.get(key)?)));
     let live = status["liveVersion"]["name"].clone();

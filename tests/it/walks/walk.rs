@@ -137,12 +137,6 @@ impl Walk {
         (self.touched.len(), all)
     }
 
-    /// Ends both worlds; what happened in them is judged by the audit log.
-    pub async fn end(self) {
-        self.ground.scene.judge().await;
-        self.twin.scene.judge().await;
-    }
-
     async fn step(&mut self) -> Result<(), String> {
         // What is in error is brought back at once: that it recovers is what the error is good for.
         let ill = self.objects.values().any(in_error);
@@ -306,13 +300,7 @@ impl Walk {
         self.tally.wrong += 1;
         let place = &self.ground.places[index];
         for tried in [place.try_anew(&spec).await, place.apply(&spec).await] {
-            let said = match tried {
-                Err(kube::Error::Api(status)) if status.code < 500 || status.message.contains("typed patch") => {
-                    status.message
-                }
-                Err(error) => return Err(format!("no refusal: {error}")),
-                Ok(_) => return Err("a wrong value was taken".to_owned()),
-            };
+            let said = refusal(tried)?.ok_or("a wrong value was taken")?;
             if !said.contains(property.path.field()) {
                 return Err(format!("the refusal does not name {}: {said}", property.path.field()));
             }
@@ -341,18 +329,18 @@ impl Walk {
 
     /// Applies a spec. Where only its way there is forbidden, as by an immutable field, the object is made anew.
     async fn put(&mut self, index: usize, spec: &Value) -> Result<Result<&'static str, String>, String> {
-        let place = &self.ground.places[index];
-        let refused = match place.apply(spec).await {
-            Ok(_) => {
-                self.specs[index] = spec.clone();
+        let kind = self.subjects[index].kind;
+        let Some(refused) = refusal(self.ground.places[index].apply(spec).await)? else {
+            self.specs[index] = spec.clone();
+            if !is_one_shot(kind) {
                 return Ok(Ok("set"));
             }
-            Err(kube::Error::Api(status)) if status.code < 500 || status.message.contains("typed patch") => {
-                status.message
-            }
-            Err(error) => return Err(format!("neither accepted nor refused: {error}")),
+            // What has begun goes on from where it is: that is judged, and then it begins once more.
+            self.settle().await?;
+            self.again(index, spec).await?;
+            return Ok(Ok("set, and then made anew with"));
         };
-        if place.try_anew(spec).await.is_err() {
+        if self.ground.places[index].try_anew(spec).await.is_err() {
             return Ok(Err(refused));
         }
         self.again(index, spec).await?;
@@ -441,6 +429,23 @@ impl Walk {
         }
         text
     }
+}
+
+/// What the API server said against it, if it did.
+fn refusal(tried: Result<Value, kube::Error>) -> Result<Option<String>, String> {
+    match tried {
+        Ok(_) => Ok(None),
+        // A value of another type does not even become an object: that is an error of the server by its code.
+        Err(kube::Error::Api(status)) if status.code < 500 || status.message.contains("typed patch") => {
+            Ok(Some(status.message))
+        }
+        Err(error) => Err(format!("neither accepted nor refused: {error}")),
+    }
+}
+
+/// Whether objects of that kind begin once and end: how they look depends on when they were told what.
+fn is_one_shot(kind: &str) -> bool {
+    ["Rollout", "FlywheelRun"].contains(&kind)
 }
 
 fn short(value: &Value) -> String {

@@ -156,9 +156,10 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
     let stored = o.pipeline.status.clone().unwrap_or_default();
     let mut status = stored.clone();
     let mut events = Vec::new();
+    show::facts(o, &mut status);
     if let Some(refused) = refusal(o) {
         show::conditions(o, &mut status, &refused, false);
-        status.observed_generation = o.pipeline.metadata.generation.unwrap_or_default();
+        status.next_schedule_time = None;
         return Decision::settle(
             &stored,
             status,
@@ -170,7 +171,6 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
             },
         );
     }
-    show::facts(o, &mut status);
     let plan = trigger::plan(o, &mut status, &mut events);
     show::conditions(o, &mut status, &plan.standing, true);
     let pending = status.pending_run.as_ref().filter(|_| !o.settings.brake.engaged);

@@ -127,6 +127,25 @@ fn nothing_starts_while_suspended_and_the_next_moment_is_not_shown() {
 }
 
 #[test]
+fn a_pipeline_whose_trigger_breaks_shows_what_serves_and_no_moment_at_which_it_would_run() {
+    let mut world = turning(hourly());
+    let well = pipeline(&world).status.unwrap();
+    assert!(well.live_version.is_some() && well.next_schedule_time.is_some());
+    let mut broken = hourly();
+    broken["schedule"]["cron"] = json!("0 25 * * *");
+    world.set(Kind::Pipeline, "eta", "triggers", json!([broken]));
+    world.turn();
+    let walked = pipeline(&world).status.unwrap();
+    assert_eq!(reason(&world, Kind::Pipeline, "eta"), "InvalidSchedule");
+    assert_eq!(walked.live_version, well.live_version);
+    assert_eq!(walked.next_schedule_time, None);
+    // The same spec from the beginning.
+    let fresh = pipeline(&turning(broken)).status.unwrap();
+    assert_eq!(fresh.effective_level, walked.effective_level);
+    assert_eq!(fresh.live_version.map(|v| v.name), walked.live_version.map(|v| v.name));
+}
+
+#[test]
 fn a_run_that_was_intended_before_the_brake_was_pulled_is_not_made() {
     let mut world = turning(hourly());
     world.pass(3600);
