@@ -26,6 +26,8 @@ const API_THREADS: u32 = 28;
 /// Each of these has several operators at once, and with `--long` many.
 const FAULT_THREADS: u32 = 4;
 const LONG_FAULT_THREADS: u32 = 2;
+/// With `--long` each of them begins further histories for so many seconds.
+const LONG: u32 = 420;
 /// Tests on a node wait for pods most of the time.
 const NODE_THREADS: u32 = 10;
 
@@ -43,8 +45,9 @@ pub struct Args {
     /// Bring up and test only this kind of cluster.
     #[arg(long, value_enum)]
     pub profile: Option<Profile>,
-    /// Turn the whole demo too, from nothing to its report: it fails if a turn of the loop ends otherwise than its story
-    /// says. Its cluster goes afterwards, unless it was there before.
+    /// Explore, walk and let go wrong all that there is time for, and print what was covered. Turn the whole demo too,
+    /// from nothing to its report: it fails if a turn of the loop ends otherwise than its story says. Its cluster goes
+    /// afterwards, unless it was there before. All of it takes up to 75 minutes on 2 cores.
     #[arg(long, conflicts_with_all = ["filter", "profile", "kubeconfig"])]
     pub long: bool,
     /// Run the tests on a node, and no others, on a cluster that exists.
@@ -72,11 +75,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let on_clusters_only = KINDS.iter().any(|kind| names_only(filter, kind));
     if args.profile.is_none() && !on_clusters_only {
+        let env: Vec<(&str, String)> = long(args).into_iter().collect();
         let call = |cargo, program| Call {
             cargo,
             filter,
             program,
-            ..Call::default()
+            env: &env,
         };
         count.cargo(&call(&["test", "--workspace"], &[]))?;
         count.one(quickship::Runtime::prepare().and_then(|python| python.test()));
@@ -169,7 +173,7 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     let port = free_port()?;
     let operator = Operator::start(&cluster, &built.join("flywheel-operator"), port)?;
     let mut env = environment(built)?;
-    env.extend(args.long.then(|| ("FLYWHEEL_TEST_LONG", "1".to_owned())));
+    env.extend(long(args));
     env.extend([
         ("FLYWHEEL_TEST_API_METRICS", format!("127.0.0.1:{port}")),
         ("FLYWHEEL_TEST_API_KUBECONFIG", cluster.kubeconfig.display().to_string()),
@@ -196,6 +200,11 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     }
     count.one(rights.read(&cluster));
     finish(args, &cluster, begun, count).and(outcome)
+}
+
+/// What makes tests long.
+fn long(args: &Args) -> Option<(&'static str, String)> {
+    args.long.then(|| ("FLYWHEEL_TEST_LONG", LONG.to_string()))
 }
 
 /// What tests need that start operators of their own.
@@ -283,11 +292,20 @@ fn node_environment(cluster: &Cluster, built: &Path, probe: String) -> Result<Ve
 /// Runs the tests of one kind.
 fn tests(count: &mut Count, filter: Option<&str>, kind: &str, env: &[(&str, String)]) -> Result<()> {
     let others: Vec<&str> = KINDS.into_iter().filter(|other| *other != kind).collect();
+    // Who waits for long wants to know what was covered.
+    let shown = env
+        .iter()
+        .any(|(name, _)| *name == "FLYWHEEL_TEST_LONG")
+        .then_some("--show-output");
     count.cargo(&Call {
         // The whole workspace: other features of the same dependencies would be compiled anew.
         cargo: &["test", "--workspace", "--test", "it"],
         filter: filter.or(Some(kind)),
-        program: &others.iter().flat_map(|k| ["--skip", *k]).collect::<Vec<_>>(),
+        program: &others
+            .iter()
+            .flat_map(|k| ["--skip", *k])
+            .chain(shown)
+            .collect::<Vec<_>>(),
         env,
     })
 }

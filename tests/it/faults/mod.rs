@@ -2,8 +2,8 @@
 //! the one without faults.
 //!
 //! Two histories without faults teach what their ends share. Then each write of each story is hit once by each fault;
-//! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run,
-//! with the variable `FLYWHEEL_TEST_LONG` all of them.
+//! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run;
+//! the variable `FLYWHEEL_TEST_LONG` is the number of seconds for which each test begins others, in no order, of all.
 
 mod etcd;
 mod journal;
@@ -16,7 +16,7 @@ mod stale;
 mod story;
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt, stream};
@@ -108,15 +108,34 @@ fn masked(line: &str) -> String {
     }
 }
 
-fn long() -> bool {
-    std::env::var_os("FLYWHEEL_TEST_LONG").is_some()
+/// For how long a test of the long variant begins histories; nothing for the short one.
+fn long() -> Option<Duration> {
+    let seconds = std::env::var("FLYWHEEL_TEST_LONG").ok()?;
+    Some(Duration::from_secs(seconds.parse().expect("a number of seconds")))
+}
+
+/// Plans in an order in which each beginning is a fair share of all.
+fn mixed<T>(plans: Vec<T>) -> Vec<T> {
+    let mut all: Vec<(usize, T)> = plans.into_iter().enumerate().collect();
+    all.sort_by_key(|(n, _)| (n + 1).wrapping_mul(0x9E37_79B9) % 0x1_0000);
+    all.into_iter().map(|(_, plan)| plan).collect()
+}
+
+/// Two crashes, the second one soon after the first.
+fn twice(story: Story, writes: usize) -> Vec<Vec<(usize, Fault)>> {
+    let kill = |n: usize| KILLS[n % KILLS.len()];
+    let pair = |n: usize| {
+        let (first, soon) = (1 + (7 * n + 3 * story as usize) % writes, 1 + n % 5);
+        vec![(first, kill(n)), (first + soon, kill(n / 3))]
+    };
+    (0..if long().is_some() { writes } else { 1 }).map(pair).collect()
 }
 
 /// Every fault at every write, or a sample of them that differs from story to story.
 fn plans(story: Story, writes: usize, faults: &[Fault]) -> Vec<(usize, Fault)> {
     let all = (1..=writes).flat_map(|at| faults.iter().map(move |fault| (at, *fault)));
     let offset = story as usize * 5;
-    let chosen = |n: &usize| long() || (n + offset).is_multiple_of(SAMPLE);
+    let chosen = |n: &usize| long().is_some() || (n + offset).is_multiple_of(SAMPLE);
     all.enumerate()
         .filter(|(n, _)| chosen(n))
         .map(|(_, plan)| plan)
@@ -156,16 +175,25 @@ async fn normal(story: Story) -> &'static Normal {
 async fn survives(story: Story, faults: &[Fault]) {
     let word = format!("{:?}", faults.first()).replace(|c: char| !c.is_alphanumeric(), "");
     let writes = normal(story).await.writes;
-    let plans = plans(story, writes, faults).into_iter();
-    let plans = plans.map(|(at, fault)| {
-        let plan = Plan {
-            writes: vec![(at, fault)],
-            ..Plan::default()
-        };
-        (format!("{fault:?} at write {at}"), plan)
-    });
-    let (count, committed) = tried(story, &word, plans.collect()).await;
-    println!("{story:?}: {writes} writes, {count} plans, {committed} faults committed");
+    let once = plans(story, writes, faults).into_iter().map(|one| vec![one]);
+    let twice = if faults == KILLS {
+        twice(story, writes)
+    } else {
+        Vec::new()
+    };
+    let plans: Vec<(String, Plan)> = once
+        .chain(twice)
+        .map(|writes| {
+            let plan = Plan {
+                writes: writes.clone(),
+                ..Plan::default()
+            };
+            (format!("{writes:?}"), plan)
+        })
+        .collect();
+    let all = plans.len();
+    let (count, committed) = tried(story, &word, plans).await;
+    println!("{story:?}: {writes} writes, {count} of {all} plans, {committed} faults committed");
     // A history may take a write less than the shorter of those that counted them: its last one goes wrong never.
     assert!(
         committed > 0 && committed + count / 10 + 1 >= count,
@@ -173,10 +201,12 @@ async fn survives(story: Story, faults: &[Fault]) {
     );
 }
 
-/// Tries these plans; says how many there were, and how often something went wrong as planned.
+/// Tries these plans while there is time; says how many it tried, and how often something went wrong as planned.
 async fn tried(story: Story, word: &str, plans: Vec<(String, Plan)>) -> (usize, usize) {
-    let (normal, count) = (normal(story).await, plans.len());
-    let run = plans.into_iter().enumerate().map(|(n, (what, plan))| {
+    let (normal, begun) = (normal(story).await, Instant::now());
+    let time = || long().is_none_or(|long| begun.elapsed() < long);
+    let plans = mixed(plans).into_iter().enumerate().take_while(|_| time());
+    let run = plans.map(|(n, (what, plan))| {
         let name = format!("fault-{story:?}-{word}-{n}").to_lowercase();
         async move {
             let told = AssertUnwindSafe(history(story, name, plan)).catch_unwind();
@@ -184,8 +214,9 @@ async fn tried(story: Story, word: &str, plans: Vec<(String, Plan)>) -> (usize, 
         }
     });
     let mut ends = stream::iter(run).buffer_unordered(AT_ONCE);
-    let (mut problems, mut committed) = (Vec::new(), 0);
+    let (mut problems, mut committed, mut count) = (Vec::new(), 0, 0);
     while let Some((what, end)) = ends.next().await {
+        count += 1;
         let Ok(end) = end else {
             problems.push(format!("{what}: another end, see above"));
             continue;

@@ -35,7 +35,7 @@ const ANSWERED: [Answered; 8] = [
 /// what happens to that kind.
 fn chosen<T: Clone, F: Copy>(story: Story, all: &[T], kind: impl Fn(&T) -> &str, faults: &[F]) -> Vec<(T, F)> {
     let pairs = |of: &T| faults.iter().map(|fault| (of.clone(), *fault)).collect::<Vec<_>>();
-    if long() {
+    if long().is_some() {
         return all.iter().flat_map(pairs).collect();
     }
     let of_kind = |(n, wanted): (usize, &&str)| {
@@ -55,7 +55,9 @@ async fn survives(story: Story, word: &str, possible: usize, left: usize, twists
         (format!("{twist:?}"), plan)
     });
     let (count, committed) = tried(story, word, plans.collect()).await;
-    println!("{story:?}: {possible} plans are possible, {left} can matter, {count} tried, {committed} committed");
+    println!(
+        "{story:?} {word}: {possible} plans are possible, {left} can matter, {count} tried, {committed} committed"
+    );
     // Not every history goes through every moment: pods and Deployments say what they have come to in more words or less.
     assert!(
         committed * 10 >= count * 8,
