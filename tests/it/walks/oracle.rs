@@ -56,7 +56,7 @@ pub fn healthy(subject: Subject, object: &Value) -> Result<(), String> {
     // While the machine works at something it is not at rest, unless it waits for what is missing.
     for type_ in ["Stalled", "Reconciling"] {
         let said = message(object, type_);
-        if is(object, type_, "True") && !said.contains("spec.") {
+        if is(object, type_, "True") && !["spec.", "plan."].iter().any(|field| said.contains(field)) {
             return Err(format!("health: {kind} {name} is {type_} and names no field: {said}"));
         }
     }

@@ -104,7 +104,7 @@ fn references<'a>(draft: &Draft<'a>) -> Result<(&'a Deployment, String, Option<S
     let version = version(draft)?;
     let Some(target) = draft.target() else {
         let message = format!(
-            "Deployment {} does not exist: create it, or abort this Rollout.",
+            "spec.plan.targetRef names Deployment {}, which does not exist: create it, or abort this Rollout.",
             plan.target_ref.name
         );
         return Err(Why::new("TargetNotFound", message));
@@ -123,7 +123,9 @@ fn references<'a>(draft: &Draft<'a>) -> Result<(&'a Deployment, String, Option<S
 fn version<'a>(draft: &Draft<'a>) -> Result<&'a ModelVersion, Why> {
     let name = &draft.o.rollout.spec.model_version_ref.name;
     let Some(version) = &draft.o.version else {
-        let message = format!("ModelVersion {name} does not exist: create it, or abort this Rollout.");
+        let message = format!(
+            "spec.modelVersionRef names ModelVersion {name}, which does not exist: create it, or abort this Rollout."
+        );
         return Err(Why::new("VersionNotFound", message));
     };
     let reference = &draft.o.rollout.spec.model_version_ref;
