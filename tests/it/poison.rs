@@ -10,6 +10,7 @@ use flywheel_api::{BiasPolicy, FlywheelPipeline, ModelVersion, Rollout};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
+use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -122,55 +123,42 @@ async fn told(fast: &Fast) {
     all("flywheelpipelines", |o| o["status"]["observedGeneration"] == 1).await;
 }
 
+/// When the operator's first word about each of the healthy versions was heard.
+async fn heard(fast: &Fast, mine: &str) -> BTreeMap<String, Instant> {
+    let versions = fast.api::<DeserializeGuard<ModelVersion>>();
+    let mut states = Box::pin(watcher(versions, watcher::Config::default()).applied_objects());
+    let mut heard = BTreeMap::new();
+    while heard.len() < HEALTHY {
+        let state = states.next().await.expect("a watch has no end");
+        let Some(version) = state.ok().and_then(|guard| guard.0.ok()) else {
+            continue;
+        };
+        let name = version.metadata.name.clone().unwrap_or_default();
+        if name.starts_with(mine) && version.status.is_some_and(|s| !s.conditions.is_empty()) {
+            heard.entry(name).or_insert_with(Instant::now);
+        }
+    }
+    heard
+}
+
 /// Makes healthy versions at once, and says how long each waited for the operator's first word, the longest last.
 async fn served(fast: &Fast, when: &str) -> Vec<Duration> {
     let mine = format!("healthy-{when}-");
-    let begun = Instant::now();
-    let seen = async {
-        let mut seen = BTreeMap::new();
-        let mut states = Box::pin(
-            watcher(
-                fast.api::<kube::core::DeserializeGuard<ModelVersion>>(),
-                watcher::Config::default(),
-            )
-            .applied_objects(),
-        );
-        while seen.len() < HEALTHY {
-            let Some(state) = states.next().await else { break };
-            let Ok(Ok(version)) = state.map(|guard| guard.0) else {
-                continue;
-            };
-            let name = version.metadata.name.clone().unwrap_or_default();
-            if name.starts_with(&mine) && version.status.is_some_and(|s| !s.conditions.is_empty()) {
-                seen.entry(name).or_insert_with(Instant::now);
-            }
-        }
-        seen
-    };
-    let mut made = BTreeMap::new();
-    let make = async {
-        let all = (0..HEALTHY).map(|n| {
-            let name = format!("{mine}{n}");
-            async move {
-                fast.apply::<ModelVersion>(&name, version(&name, None))
-                    .await
-                    .expect("accepted");
-                (name, Instant::now())
-            }
-        });
-        let mut all = stream::iter(all).buffer_unordered(AT_ONCE);
-        while let Some((name, at)) = all.next().await {
-            made.insert(name, at);
-        }
-    };
-    let both = async { tokio::join!(seen, make) };
-    let (seen, ()) = tokio::time::timeout(Duration::from_secs(4 * PATIENCE), both)
+    let all = (0..HEALTHY).map(|n| format!("{mine}{n}")).map(|name| async move {
+        fast.apply::<ModelVersion>(&name, version(&name, None))
+            .await
+            .expect("accepted");
+        (name, Instant::now())
+    });
+    let made = stream::iter(all)
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<(String, Instant)>>();
+    let both = futures::future::join(heard(fast, &mine), made);
+    let (heard, made) = tokio::time::timeout(Duration::from_secs(4 * PATIENCE), both)
         .await
-        .unwrap_or_else(|_| panic!("not all healthy versions were served after {:?}", begun.elapsed()));
-    let mut waits: Vec<Duration> = made
-        .iter()
-        .map(|(name, at)| seen.get(name).expect("seen").saturating_duration_since(*at))
-        .collect();
+        .expect("each healthy version is served");
+    let wait = |(name, at): &(String, Instant)| heard.get(name).expect("heard").saturating_duration_since(*at);
+    let mut waits: Vec<Duration> = made.iter().map(wait).collect();
     waits.sort();
     waits
 }
