@@ -198,7 +198,7 @@ fn reason(spec: &Value, level: &str) -> (&'static str, &'static str) {
         ("Stalled", "ProviderNotFound")
     } else if spec["suspend"] == true {
         ("Ready", "Suspended")
-    } else if ["Manual", "SemiAutomated"].contains(&level) {
+    } else if level == "Manual" {
         ("Ready", "OnRequest")
     } else if items(spec, "biasPolicies").any(|p| p["name"] == "nobodys") {
         ("Reconciling", "PolicyNotFound")
@@ -223,7 +223,10 @@ fn in_the_loop(pipeline: &Value, policy: &Value) -> Result<(), String> {
         ));
     }
     let rank = |level: &Value| LEVELS.iter().position(|l| level == l);
-    let cap = rank(&policy["spec"]["maxAutomationLevel"]).filter(|_| applies);
+    let own = rank(&policy["spec"]["maxAutomationLevel"]).filter(|_| applies);
+    // What a policy that is missing would say, people say.
+    let missing = items(spec, "biasPolicies").any(|p| p["name"] == "nobodys");
+    let cap = own.into_iter().chain(missing.then_some(2)).min();
     let asked = rank(&spec["automationLevel"]).unwrap_or(0);
     let level = LEVELS[cap.map_or(asked, |cap| cap.min(asked))];
     let (type_, reason) = reason(spec, level);

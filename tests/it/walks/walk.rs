@@ -258,6 +258,11 @@ impl Walk {
         self.tally.reverts += 1;
         self.tally.recoveries += usize::from(ill);
         self.settle().await?;
+        if self.pictures(&self.objects) != stop.pictures {
+            // A busy machine may pause for longer than a step is watched.
+            tokio::time::sleep(REST).await;
+            self.settle().await?;
+        }
         let now = self.pictures(&self.objects);
         if now != stop.pictures {
             let (now, then) = (json!(now), json!(stop.pictures));
@@ -366,11 +371,7 @@ impl Walk {
 
     /// Waits for the end of what the step set off, and judges it.
     async fn settle(&mut self) -> Result<(), String> {
-        let objects = wait(self.course, &self.subjects, &self.ground).await?;
-        for subject in &self.subjects {
-            healthy(*subject, find(&objects, *subject)?)?;
-        }
-        self.objects = objects;
+        self.objects = wait(self.course, &self.subjects, &self.ground).await?;
         Ok(())
     }
 
@@ -393,7 +394,12 @@ impl Walk {
             let made = self.twin.places[index].apply(&self.specs[index]).await;
             made.map_err(|e| format!("differential: refused from nothing: {e}"))?;
         }
-        let fresh = wait(self.course, &self.subjects, &self.twin).await?;
+        let mut fresh = wait(self.course, &self.subjects, &self.twin).await?;
+        if self.pictures(&self.objects) != self.pictures(&fresh) {
+            tokio::time::sleep(REST).await;
+            self.settle().await?;
+            fresh = wait(self.course, &self.subjects, &self.twin).await?;
+        }
         let (walked, fresh) = (self.pictures(&self.objects), self.pictures(&fresh));
         if walked != fresh {
             let (walked, fresh) = (json!(walked), json!(fresh));
@@ -479,6 +485,7 @@ async fn wait(course: Course, subjects: &[Subject], ground: &Ground) -> Result<O
                     return Err(format!("the watch did not show {} {}", subject.kind, subject.name));
                 }
                 observed(*subject, object)?;
+                healthy(*subject, object)?;
             }
             course.follows(objects)
         })
