@@ -1,5 +1,7 @@
 //! One line of an API server's audit log: a request that wrote something, or tried to.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use flywheel_api::names;
 use serde::Deserialize;
@@ -18,6 +20,8 @@ pub struct Request {
     pub at: String,
     /// Who asked; the impersonated user where there is one.
     pub user: String,
+    /// What proved who asked; every process of an operator has its own, as a rule.
+    pub credential: String,
     /// Who wrote by the rules of [`is_operator`].
     pub operator: bool,
     /// `create`, `update`, `patch`, `delete` or `deletecollection`.
@@ -77,7 +81,12 @@ struct Line<Object> {
 struct User {
     #[serde(default)]
     username: String,
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
 }
+
+/// Where the API server says by which credential it knows somebody.
+const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -119,8 +128,10 @@ pub fn read(line: &str) -> Result<Option<Request>> {
         "" => super::json::text(&answer, "/metadata/name").to_owned(),
         name => name.to_owned(),
     };
+    let credential = full.user.extra.get(CREDENTIAL).and_then(|all| all.first()).cloned();
     Ok(Some(Request {
         at: full.stage_timestamp,
+        credential: credential.unwrap_or_default(),
         user: full.impersonated_user.unwrap_or(full.user).username,
         operator,
         verb: full.verb,

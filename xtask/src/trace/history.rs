@@ -21,6 +21,8 @@ pub struct Step {
     pub at: String,
     /// Who.
     pub user: String,
+    /// What proved who it was; every process of an operator has its own, as a rule.
+    pub credential: String,
     /// The operator wrote it.
     pub operator: bool,
     /// `create`, `update`, `patch`, `delete` or `deletecollection`.
@@ -241,6 +243,7 @@ impl Fold {
             revision,
             at: request.at.clone(),
             user: request.user.clone(),
+            credential: request.credential.clone(),
             operator: request.operator,
             verb: request.verb.clone(),
             subresource: request.subresource.clone(),

@@ -18,7 +18,7 @@ const I14: &str = "I14";
 /// Who removes what has no owner any more.
 const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
 /// How long it may take: it deletes one by one, and everything that a namespace had may go at once.
-const MOST: SignedDuration = SignedDuration::from_secs(120);
+const MOST: SignedDuration = SignedDuration::from_secs(60);
 
 /// Kinds that own something, and kinds that are owned.
 const OWNERS: [Kind; 2] = [Kind::Pipeline, Kind::Run];

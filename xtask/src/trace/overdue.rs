@@ -5,12 +5,12 @@
 //! or while a Rollout has it in hand or would go back to it. Judged is the time from when nothing of this holds any more:
 //! each phase of a Rollout begins it anew.
 //!
-//! Only time counts in which an operator was at work in the namespace, as its writes there show: of a longer silence a
-//! little counts, because it may have been away, or its world at rest. So what is stuck in a namespace in which nothing
-//! else is done is not found here, and neither is what was deleted shortly before the log ends. While anything in the
-//! namespace cannot be read, nobody is let go. That a namespace ends, which lets versions go, the history does not hold.
+//! Only time counts in which an operator was at work that also writes in that namespace, as its writes show, wherever they
+//! are: of a longer silence a little counts, because it may have been away, or its world at rest. What was deleted shortly
+//! before the log ends is not judged. While anything in the namespace cannot be read, nobody is let go. That a namespace
+//! ends, which lets versions go, the history does not hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flywheel_api::names;
 use flywheel_api::rollout::RolloutPhase;
@@ -37,68 +37,79 @@ const HELD: [(Kind, &str); 2] = [
 /// Kinds that the operator must be able to read.
 const READ: [Kind; 5] = [Kind::Pipeline, Kind::Run, Kind::Version, Kind::Rollout, Kind::Policy];
 
-/// What was deleted, by namespace.
+/// What was deleted and is held.
 #[derive(Debug, Default)]
 pub struct Overdue {
-    namespaces: HashMap<String, Space>,
+    /// The operators, by their credentials.
+    operators: HashMap<String, Clock>,
+    /// Which of them write in a namespace.
+    namespaces: HashMap<String, BTreeSet<String>>,
+    leaving: BTreeMap<Key, Leaving>,
 }
 
+/// For how long an operator has been at work.
 #[derive(Debug, Default)]
-struct Space {
-    /// Last write of the operator.
+struct Clock {
     last: Option<Timestamp>,
-    /// How long it has been at work.
     work: SignedDuration,
-    /// What is being deleted and held.
-    leaving: BTreeMap<Key, Leaving>,
 }
 
 #[derive(Debug)]
 struct Leaving {
     uid: String,
     phase: String,
-    /// How long the operator had been at work when nothing kept it any more.
-    free: Option<SignedDuration>,
-    /// It was refused something since.
+    /// How long each operator had been at work when nothing kept it any more.
+    free: Option<HashMap<String, SignedDuration>>,
+    /// An operator was refused something since.
     refused: bool,
     told: bool,
 }
 
 impl Rule for Overdue {
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding> {
-        let space = self.namespaces.entry(step.key.namespace.clone()).or_default();
-        space.note(step);
-        space.follow(step);
-        let work = space.work;
-        let all = space.leaving.iter_mut();
-        all.filter_map(|(key, leaving)| leaving.problem(world, key, work, &step.at))
-            .collect()
+        self.note(step);
+        self.follow(step);
+        let mut found = Vec::new();
+        for (key, leaving) in &mut self.leaving {
+            let Some(object) = world.get(key) else { continue };
+            if keeps(world, key, object, &step.at) {
+                leaving.free = None;
+                continue;
+            }
+            let here = self.namespaces.get(&key.namespace).into_iter().flatten();
+            let operators = here.filter_map(|credential| Some((credential, self.operators.get(credential)?.work)));
+            found.extend(leaving.problem(key, operators));
+        }
+        found
     }
 
     fn refused(&mut self, step: &Step) -> Vec<Finding> {
-        let space = self.namespaces.entry(step.key.namespace.clone()).or_default();
-        space.note(step);
+        self.note(step);
         if step.operator {
-            let work = space.work;
-            for leaving in space.leaving.values_mut() {
+            // An API server that is not well refuses more than the log tells.
+            let hit = |key: &Key| step.code >= 500 || key.namespace == step.key.namespace;
+            for (_, leaving) in self.leaving.iter_mut().filter(|(key, _)| hit(key)) {
                 leaving.refused = true;
-                leaving.free = leaving.free.map(|_| work);
+                leaving.free = None;
             }
         }
         Vec::new()
     }
 }
 
-impl Space {
+impl Overdue {
     fn note(&mut self, step: &Step) {
         let Some(at) = step.at.parse::<Timestamp>().ok().filter(|_| step.operator) else {
             return;
         };
-        if let Some(last) = self.last {
+        let here = self.namespaces.entry(step.key.namespace.clone()).or_default();
+        here.insert(step.credential.clone());
+        let clock = self.operators.entry(step.credential.clone()).or_default();
+        if let Some(last) = clock.last {
             let pause = at.duration_since(last).clamp(SignedDuration::ZERO, SILENCE);
-            self.work = self.work.saturating_add(pause);
+            clock.work = clock.work.saturating_add(pause);
         }
-        self.last = Some(self.last.map_or(at, |last| last.max(at)));
+        clock.last = Some(clock.last.map_or(at, |last| last.max(at)));
     }
 
     /// Whether the object of this write is being deleted now, or has gone.
@@ -137,15 +148,18 @@ fn is_held(kind: &Kind, object: &Value) -> bool {
 
 impl Leaving {
     /// Told once.
-    fn problem(&mut self, world: &World, key: &Key, work: SignedDuration, at: &str) -> Option<Finding> {
-        let object = world.get(key)?;
-        if keeps(world, key, object, at) {
-            self.free = None;
-            return None;
-        }
-        let free = *self.free.get_or_insert(work);
+    fn problem<'a>(
+        &mut self,
+        key: &Key,
+        operators: impl Iterator<Item = (&'a String, SignedDuration)>,
+    ) -> Option<Finding> {
+        let free = self.free.get_or_insert_default();
+        let worked = operators.map(|(credential, work)| {
+            let since = *free.entry(credential.clone()).or_insert(work);
+            work.saturating_sub(since)
+        });
+        let waited = worked.max()?;
         let most = if self.refused { MOST_AFTER_FAILURES } else { MOST };
-        let waited = work.saturating_sub(free);
         if self.told || waited <= most {
             return None;
         }

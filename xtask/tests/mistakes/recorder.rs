@@ -91,6 +91,7 @@ impl Recorder {
         self.requests.push(Request {
             at: self.at.to_string(),
             user: if operator { "operator" } else { "jane" }.to_owned(),
+            credential: String::new(),
             operator,
             verb: verb.to_owned(),
             key: trace::Key {

@@ -39,7 +39,7 @@ fn the_jobs_of_a_run_go_with_it() {
 #[test]
 fn a_job_that_outlives_its_run_breaks_i14() {
     let mut turn = deleted();
-    collects(&mut turn, 60);
+    collects(&mut turn, 40);
     assert_eq!(broken(&turn.story), [""; 0], "the garbage collector takes its time");
     collects(&mut turn, 120);
     assert_eq!(broken(&turn.story), ["I14"]);
@@ -87,7 +87,7 @@ fn a_job_that_comes_after_its_run_has_gone_must_go_too() {
     let job = json!({ "metadata": { "ownerReferences": [{ "kind": "FlywheelRun", "uid": uid, "controller": true }] } });
     turn.story.delete(By::User, &Kind::Run, "eta-1");
     turn.story.create(By::User, &Kind::Job, "late", job);
-    collects(&mut turn, 60);
+    collects(&mut turn, 40);
     assert_eq!(broken(&turn.story), [""; 0]);
     collects(&mut turn, 120);
     assert_eq!(broken(&turn.story), ["I14"]);

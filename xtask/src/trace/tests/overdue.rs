@@ -203,3 +203,26 @@ fn nobody_is_let_go_while_a_neighbour_cannot_be_read() {
     works(&mut turn, 300);
     assert_eq!(broken(&turn.story), [""; 0]);
 }
+
+/// The operator is at work in another namespace for that many seconds.
+fn works_elsewhere(turn: &mut Turn, seconds: i64, credential: &str) {
+    let home = std::mem::replace(&mut turn.story.namespace, "b");
+    turn.story
+        .create(By::User, &Kind::Policy, "airports", json!({ "spec": {} }));
+    let begun = turn.story.requests.len();
+    works(turn, seconds);
+    for request in turn.story.requests.iter_mut().skip(begun) {
+        credential.clone_into(&mut request.credential);
+    }
+    turn.story.namespace = home;
+}
+
+#[test]
+fn work_elsewhere_counts_if_it_is_the_same_operators() {
+    let mut turn = promoted();
+    works_elsewhere(&mut turn, 300, "another operator");
+    assert_eq!(broken(&turn.story), [""; 0]);
+    let mut turn = promoted();
+    works_elsewhere(&mut turn, 300, "");
+    assert_eq!(broken(&turn.story), ["I14"]);
+}

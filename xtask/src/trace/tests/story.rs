@@ -144,6 +144,7 @@ impl Story {
         self.requests.push(Request {
             at: self.now.to_string(),
             user: if operator { "operator" } else { "jane" }.to_owned(),
+            credential: String::new(),
             operator,
             verb: verb.to_owned(),
             key,
