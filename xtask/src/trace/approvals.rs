@@ -108,7 +108,10 @@ impl Approvals {
         if !delivers(step.earlier(), run) {
             return None;
         }
-        self.delivered.insert(uid(run).to_owned());
+        // Who finds its Rollout again after a lost status decides nothing anew.
+        if !self.delivered.insert(uid(run).to_owned()) {
+            return None;
+        }
         let pipeline = world.named(Kind::Pipeline, &step.key.namespace, text(run, "/spec/pipelineRef/name"))?;
         let decision = if run.pointer("/status/rollout").is_some() {
             "Deliver"

@@ -26,12 +26,14 @@ impl Rule for Gates {
             return Vec::new();
         }
         let rollout = text(step.later(), "/status/rollout/name");
+        let mut decides = step.key.kind == Kind::Run && delivers(step.earlier(), step.later());
         if step.key.kind == Kind::Run && !rollout.is_empty() {
             let known = self.decided.entry(uid(step.later()).to_owned()).or_default();
-            known.insert(rollout.to_owned());
+            // Who finds its Rollout again after a lost status decides nothing anew.
+            decides &= known.insert(rollout.to_owned());
         }
         let problem = match step.key.kind {
-            Kind::Run if delivers(step.earlier(), step.later()) => unproven(world, &step.key.namespace, step.later()),
+            Kind::Run if decides => unproven(world, &step.key.namespace, step.later()),
             Kind::Rollout => self.promotion(world, step).or_else(|| open_check(step)),
             _ => None,
         };

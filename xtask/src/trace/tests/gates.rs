@@ -188,3 +188,13 @@ fn a_promotion_that_goes_on_after_somebody_took_the_runs_status_away_is_fine() {
     turn.end();
     assert_eq!(broken(&turn.story), [""; 0]);
 }
+
+#[test]
+fn a_delivery_that_is_found_again_after_its_status_was_taken_away_is_fine() {
+    let mut turn = Turn::at_last_step();
+    turn.story.status(By::User, &Kind::Run, "eta-1", |s| *s = json!({}));
+    let found = json!({ "name": "eta-1" });
+    turn.story
+        .status(By::Operator, &Kind::Run, "eta-1", |s| *s = json!({ "rollout": found }));
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
