@@ -40,8 +40,8 @@ pub trait Controller: Send + Sync + 'static {
     /// Kinds whose changes may concern an object of this kind.
     const RELATED: &'static [RelatedKind];
 
-    /// Whether its statuses say what is so and nothing more. Then one may be written after a look in the stores, at the
-    /// version that was seen there; whatever else is to be written is decided on live reads.
+    /// Whether its statuses say what is so and nothing more, and nothing follows from them. Then one may be written after a
+    /// look in the stores, at the version that was seen there; whatever else is to be written is decided on live reads.
     const MIRRORS: bool = false;
 
     /// The watch of the kind.

@@ -31,7 +31,6 @@ impl Controller for ModelVersions {
     type Observation = ModelVersionObservation;
 
     const NAME: &'static str = "modelversion";
-    const MIRRORS: bool = true;
     const RELATED: &'static [RelatedKind] = &[
         RelatedKind::Run,
         RelatedKind::RolloutOutline,
