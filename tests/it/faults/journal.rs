@@ -22,6 +22,13 @@ pub struct Look {
     pub kind: String,
 }
 
+impl Look {
+    /// Whether that read is of the kind, and as late or later.
+    pub fn is_reached_by(&self, read: &Self) -> bool {
+        self.kind == read.kind && self.after <= read.after
+    }
+}
+
 /// What passes between an operator and the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {

@@ -113,12 +113,13 @@ fn shared(one: &Value, two: &Value) -> Value {
 fn timeless(value: &mut Value) {
     match value {
         Value::String(text) => {
-            let words = text
-                .split(' ')
-                .map(|word| match word.trim_end_matches('.').parse::<jiff::Timestamp>() {
-                    Ok(_) => "TIME",
-                    Err(_) => word,
-                });
+            let words =
+                text.split(' ').map(
+                    |word| match word.trim_end_matches(['.', ';', ',']).parse::<jiff::Timestamp>() {
+                        Ok(_) => "TIME",
+                        Err(_) => word,
+                    },
+                );
             *text = words.collect::<Vec<_>>().join(" ");
         }
         Value::Array(all) => all.iter_mut().for_each(timeless),

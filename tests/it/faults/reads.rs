@@ -241,7 +241,8 @@ impl Reads {
             kind: kind.to_owned(),
         };
         let fault = match &state.twist {
-            Some(Twist::Read(at, fault)) if *at == look && !state.committed => Some(*fault),
+            // Of two that are woken at once only one reads: then the next read of that kind is hit.
+            Some(Twist::Read(at, fault)) if at.is_reached_by(&look) && !state.committed => Some(*fault),
             _ => None,
         };
         state.committed |= fault.is_some();
