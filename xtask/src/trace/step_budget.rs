@@ -61,6 +61,10 @@ struct Account {
     candidate: usize,
     answers: usize,
     causes: usize,
+    /// Causes since the last write of the status, and between that one and the one before: what somebody does just before
+    /// the place changes is followed after it.
+    recent: usize,
+    former: usize,
     waits: BTreeSet<String>,
     told: bool,
 }
@@ -86,14 +90,17 @@ impl StepBudget {
         let place = place(rollout);
         let here = self.namespaces.entry(step.key.namespace.clone()).or_default();
         let account = here.entry(uid(rollout).to_owned()).or_default();
+        let (recent, former) = (account.recent, account.former);
         if account.place != place {
             *account = Account {
+                causes: recent + former,
                 first: int(rollout, "/status/step/index").unwrap_or(0) == 0,
                 target: text(rollout, "/spec/plan/targetRef/name").to_owned(),
                 place,
                 ..Account::default()
             };
         }
+        (account.former, account.recent) = (recent, 0);
         account.status += usize::from(!is_brake(step));
         account.answers += usize::from(rollout.pointer(CHECKS) != step.earlier().pointer(CHECKS));
         account.waits.extend(waits(rollout));
@@ -140,7 +147,9 @@ impl StepBudget {
             here.remove(uid(object));
         }
         for (of, account) in here {
-            account.causes += usize::from(account.is_concerned(of, step));
+            let concerned = usize::from(account.is_concerned(of, step));
+            account.causes += concerned;
+            account.recent += concerned;
         }
     }
 }

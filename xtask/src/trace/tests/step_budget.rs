@@ -164,3 +164,19 @@ fn the_brake_is_not_in_the_history_and_may_come_and_go() {
     }
     assert_eq!(broken(&turn.story), [""; 0]);
 }
+
+#[test]
+fn what_a_person_does_just_before_a_promotion_is_followed_in_it() {
+    let promotes = |person: bool| {
+        let mut turn = Turn::at_last_step();
+        if person {
+            turn.story.patch(By::User, &Kind::Rollout, "eta-1", |o| {
+                o["spec"]["holdReason"] = json!("looked at it");
+            });
+        }
+        turn.phase("Promoting", |_| {});
+        chatter(&mut turn, 5);
+        broken(&turn.story).iter().filter(|id| **id == "I20").count()
+    };
+    assert_eq!((promotes(true), promotes(false)), (0, 1));
+}
