@@ -132,6 +132,14 @@ impl Looks {
         left.is_some_and(|(before, _)| Some(before.as_str()) == version)
     }
 
+    /// A status was written over that version. None is remembered for longer than it counts.
+    fn wrote(&mut self, key: String, before: String) {
+        if self.left.len() >= self.limit {
+            self.left.retain(|_, (_, at)| at.elapsed() < OWN_NEWS);
+        }
+        self.left.insert(key, (before, Instant::now()));
+    }
+
     #[cfg(test)]
     fn age(&mut self, key: &str, by: Duration) {
         if let Some(last) = self.last.get_mut(key) {
@@ -142,7 +150,6 @@ impl Looks {
     fn looked(&mut self, key: String) {
         if self.last.len() >= self.limit {
             self.last.retain(|_, last| last.elapsed() < TRUSTED);
-            self.left.retain(|_, (_, at)| at.elapsed() < OWN_NEWS);
             self.limit = self.last.len().saturating_mul(2).max(1024);
         }
         self.last.insert(key, Instant::now());
@@ -360,7 +367,7 @@ where
     let before = object.resource_version().unwrap_or_default();
     let applied = record(&driver.context, object, change).await?;
     if applied == Applied::Done {
-        driver.looks().left.insert(key, (before, Instant::now()));
+        driver.looks().wrote(key, before);
     }
     Ok(again(applied))
 }

@@ -177,7 +177,8 @@ impl Choice<'_> {
 pub struct Reader<'a> {
     client: &'a Client,
     watches: &'a Watches,
-    stores: Option<&'a Watches>,
+    /// What the watches know is not asked for.
+    stored: bool,
     namespace: &'a str,
 }
 
@@ -187,7 +188,7 @@ impl<'a> Reader<'a> {
         Self {
             client: &context.client,
             watches: &context.watches,
-            stores: None,
+            stored: false,
             namespace,
         }
     }
@@ -195,16 +196,27 @@ impl<'a> Reader<'a> {
     /// Takes what the watches know, and asks the API server for the rest.
     pub fn stored(context: &'a Context, namespace: &'a str) -> Self {
         Self {
-            stores: Some(&context.watches),
+            stored: true,
             ..Self::live(context, namespace)
         }
     }
 
-    /// The objects of the namespace that the watches know, by their names as the API server lists them: what is decided
-    /// on a list must not depend on who lists it.
-    fn here<K: Looked>(&self) -> Option<Vec<Arc<DeserializeGuard<K>>>> {
-        let mut all = K::watched(self.stores?)?.known()?;
-        all.retain(|guard| guard.meta().namespace.as_deref() == Some(self.namespace));
+    /// The watches, if what they know is not asked for.
+    fn stores(&self) -> Option<&'a Watches> {
+        self.stored.then_some(self.watches)
+    }
+
+    /// The objects that the watches know and that the choice takes or, if they cannot be read, might take. They are in the
+    /// order of their names, as the API server lists them: what is decided on a list must not depend on who lists it.
+    fn here<K: Looked>(&self, choice: Choice<'_>) -> Option<Vec<Arc<DeserializeGuard<K>>>> {
+        let mut all = K::watched(self.stores()?)?.known()?;
+        all.retain(|guard| {
+            let taken = || match &guard.0 {
+                Ok(object) => choice.takes(object),
+                Err(broken) => choice.takes_metadata(&broken.metadata).unwrap_or(true),
+            };
+            guard.meta().namespace.as_deref() == Some(self.namespace) && taken()
+        });
         all.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
         Some(all)
     }
@@ -213,17 +225,21 @@ impl<'a> Reader<'a> {
     /// that cannot be read has in a field, only the API server knows.
     fn chosen<K: Looked, T>(&self, choice: Choice<'_>, view: impl Fn(&K) -> T) -> Option<Guarded<T>> {
         let mut found = Guarded::none();
-        for guard in self.here::<K>()? {
+        for guard in self.here::<K>(choice)? {
             match &guard.0 {
-                Ok(object) if choice.takes(object) => found.readable.push(view(object)),
-                Ok(_) => {}
-                Err(broken) if choice.takes_metadata(&broken.metadata)? => {
+                Ok(object) => found.readable.push(view(object)),
+                Err(broken) => {
+                    choice.takes_metadata(&broken.metadata)?;
                     found.unreadable.push(broken.metadata.clone());
                 }
-                Err(_) => {}
             }
         }
         Some(found)
+    }
+
+    /// The object of that name, if the watches know one.
+    fn known<K: Looked>(&self, name: &str) -> Option<Arc<DeserializeGuard<K>>> {
+        K::watched(self.stores()?)?.find(self.namespace, name)
     }
 
     /// The object of that name, if it exists.
@@ -231,11 +247,8 @@ impl<'a> Reader<'a> {
         if name.is_empty() {
             return Ok(None);
         }
-        if let Some(watched) = self.stores.and_then(K::watched) {
-            let found = watched.find(self.namespace, name);
-            if let Some(Ok(object)) = found.as_deref().map(|guard| &guard.0) {
-                return Ok(Some(object.clone()));
-            }
+        if let Some(Ok(object)) = self.known::<K>(name).as_deref().map(|guard| &guard.0) {
+            return Ok(Some(object.clone()));
         }
         Api::<K>::namespaced(self.client.clone(), self.namespace)
             .get_opt(name)
@@ -244,11 +257,7 @@ impl<'a> Reader<'a> {
 
     /// The object of that name, if it exists and can be read.
     pub async fn readable<K: Looked>(&self, name: &str) -> Result<Option<K>, Error> {
-        if let Some(found) = self
-            .stores
-            .and_then(K::watched)
-            .and_then(|w| w.find(self.namespace, name))
-        {
+        if let Some(found) = self.known::<K>(name) {
             return Ok(found.0.as_ref().ok().cloned());
         }
         let all: Api<DeserializeGuard<K>> = Api::namespaced(self.client.clone(), self.namespace);
@@ -300,9 +309,9 @@ impl<'a> Reader<'a> {
         choice: Choice<'_>,
         view: impl Fn(&K) -> T,
     ) -> Result<Vec<T>, Error> {
-        if let Some(here) = self.here::<K>() {
+        if let Some(here) = self.here::<K>(choice) {
             let readable = here.iter().filter_map(|guard| guard.0.as_ref().ok());
-            return Ok(readable.filter(|object| choice.takes(*object)).map(view).collect());
+            return Ok(readable.map(view).collect());
         }
         Ok(self.each_guarded(choice, view).await?.readable)
     }
@@ -310,7 +319,7 @@ impl<'a> Reader<'a> {
     /// The metadata of a pipeline's snapshots; what is in them is of use to their runs alone.
     pub async fn snapshots(&self, pipeline_uid: &str) -> Result<Vec<ObjectMeta>, Error> {
         let mine = Choice::Label(names::LABEL_PIPELINE_UID, pipeline_uid);
-        if let Some(known) = self.stores.and_then(|stores| stores.snapshots.known()) {
+        if let Some(known) = self.stores().and_then(|stores| stores.snapshots.known()) {
             let here = known.iter().map(|snapshot| &snapshot.metadata);
             let here = here.filter(|metadata| metadata.namespace.as_deref() == Some(self.namespace));
             return Ok(here.filter(|m| mine.takes_metadata(m) == Some(true)).cloned().collect());
@@ -353,10 +362,7 @@ impl<'a> Reader<'a> {
     /// The same by what the watches know, for who decides nothing that another does not decide again on live reads: there
     /// may be many policies, and large ones.
     pub async fn known_policies(&self, pipeline: &FlywheelPipeline) -> Result<Policies, Error> {
-        let known = Self {
-            stores: Some(self.watches),
-            ..*self
-        };
+        let known = Self { stored: true, ..*self };
         known.policies(Some(pipeline)).await
     }
 

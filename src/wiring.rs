@@ -78,27 +78,6 @@ where
     })
 }
 
-/// Adds Approvals, by the names of their subjects. One that cannot be read approves nothing.
-fn approvals<C: Controller>(controller: Built<C>, watches: &Watches) -> Built<C> {
-    let store = controller.store();
-    controller.watches_shared_stream(
-        all(watches.approvals.listen()),
-        move |guard: Arc<DeserializeGuard<Approval>>| {
-            let Ok(approval) = &guard.0 else {
-                return Vec::new();
-            };
-            let related = Related {
-                kind: RelatedKind::Approval,
-                name: approval.spec.subject_ref.name.clone(),
-                about: None,
-                labels: approval.labels().clone(),
-                created: approval.creation_timestamp(),
-            };
-            concerned::<C>(&store, &approval.namespace().unwrap_or_default(), &related)
-        },
-    )
-}
-
 fn add<C: Controller>(controller: Built<C>, watches: &Watches, kind: RelatedKind) -> Built<C> {
     match kind {
         RelatedKind::Job => told::<C, _>(controller, kind, all(watches.jobs.listen())),
@@ -124,7 +103,12 @@ fn add<C: Controller>(controller: Built<C>, watches: &Watches, kind: RelatedKind
             })
         }
         RelatedKind::BiasPolicy => told::<C, _>(controller, kind, news(watches.policies.listen(), spec)),
-        RelatedKind::Approval => approvals::<C>(controller, watches),
+        RelatedKind::Approval => {
+            let approvals = all(watches.approvals.listen());
+            told_about::<C, DeserializeGuard<Approval>>(controller, kind, approvals, |approval| {
+                Some(approval.0.as_ref().ok()?.spec.subject_ref.name.clone())
+            })
+        }
     }
 }
 

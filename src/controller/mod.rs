@@ -109,7 +109,7 @@ pub enum RelatedKind {
     RolloutOutline,
     /// BiasPolicy, its spec and labels alone.
     BiasPolicy,
-    /// Approval; `name` is the name of its subject.
+    /// Approval.
     Approval,
 }
 
@@ -118,9 +118,10 @@ pub enum RelatedKind {
 pub struct Related {
     /// Kind.
     pub kind: RelatedKind,
-    /// Name; of an Approval the name of its subject.
+    /// Name.
     pub name: String,
-    /// What it is about, if it can be read: of a run its pipeline, of a Rollout its target.
+    /// What it is about, if it can be read: of a run its pipeline, of a Rollout its target, of an Approval its
+    /// subject.
     pub about: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -129,6 +130,12 @@ pub struct Related {
 }
 
 impl Related {
+    /// Whether it is known to be about the object of that name.
+    #[must_use]
+    pub fn is_about(&self, name: &str) -> bool {
+        self.about.as_deref() == Some(name)
+    }
+
     /// Whether it carries this label with this value.
     #[must_use]
     pub fn has(&self, label: &str, value: &str) -> bool {

@@ -62,7 +62,7 @@ impl Controller for Rollouts {
                     .is_some_and(|p| p.name == related.name)
             }
             RelatedKind::BiasPolicy => open && object.spec.pipeline_ref.is_some(),
-            RelatedKind::Approval => open && related.name == object.name_any(),
+            RelatedKind::Approval => open && related.is_about(&object.name_any()),
             _ => false,
         }
     }

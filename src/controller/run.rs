@@ -58,7 +58,8 @@ impl Controller for Runs {
             RelatedKind::Pipeline => open && related.name == object.spec.pipeline_ref.name,
             RelatedKind::RunOutline => related.name != name && run::asks_for_peers(object),
             RelatedKind::BiasPolicy => open,
-            RelatedKind::Approval => open && (related.name == name || related.name == version),
+            // One that cannot be read approves nothing.
+            RelatedKind::Approval => open && (related.is_about(name) || related.is_about(version)),
             _ => false,
         }
     }

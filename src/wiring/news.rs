@@ -77,40 +77,33 @@ fn passed<O: Resource>(
 /// What the neighbours of a Rollout look at: what users write, the outline of its phase, its target, the two sides, and
 /// when it settled. One that cannot be read is news whenever it changes.
 pub fn outline(rollout: &DeserializeGuard<Rollout>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match &rollout.0 {
-        Ok(rollout) => {
-            let (metadata, status) = (&rollout.metadata, rollout.status.as_ref());
-            (metadata.generation, &metadata.labels, &metadata.annotations).hash(&mut hasher);
-            metadata.deletion_timestamp.is_some().hash(&mut hasher);
-            let seen = status.map(|s| {
-                let settled = (&s.promoted_at, &s.finished_at);
-                (s.phase.outline(), &s.target_uid, &s.candidate, &s.baseline, settled)
-            });
-            serde_json::to_string(&seen).unwrap_or_default().hash(&mut hasher);
-        }
-        Err(unreadable) => unreadable.metadata.resource_version.hash(&mut hasher),
-    }
-    hasher.finish()
+    facet(rollout, |rollout| {
+        let seen = rollout.status.as_ref().map(|s| {
+            let settled = (&s.promoted_at, &s.finished_at);
+            (s.phase.outline(), &s.target_uid, &s.candidate, &s.baseline, settled)
+        });
+        serde_json::to_string(&(&rollout.metadata.annotations, seen))
+    })
 }
 
 /// What the neighbours of a run look at: what users write, its owners, whether it begins, works and has ended, its
 /// snapshot, and what the bias policies said of which version.
 pub fn run_outline(run: &DeserializeGuard<FlywheelRun>) -> u64 {
+    facet(run, |run| {
+        let seen = run.status.as_ref().map(|s| {
+            let works = s.stages.iter().any(|stage| stage.state == StageState::Running);
+            let times = (&s.started_at, &s.finished_at, &s.outcome);
+            (times, works, &s.snapshot, &s.model_version, &s.bias)
+        });
+        serde_json::to_string(&(&run.metadata.owner_references, seen))
+    })
+}
+
+/// What users write, and what else is seen of an object. One that cannot be read is news whenever it changes.
+fn facet<K: Resource>(guard: &DeserializeGuard<K>, seen: impl FnOnce(&K) -> serde_json::Result<String>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    match &run.0 {
-        Ok(run) => {
-            let (metadata, status) = (&run.metadata, run.status.as_ref());
-            (metadata.generation, &metadata.labels).hash(&mut hasher);
-            metadata.deletion_timestamp.is_some().hash(&mut hasher);
-            let seen = status.map(|s| {
-                let works = s.stages.iter().any(|stage| stage.state == StageState::Running);
-                let times = (&s.started_at, &s.finished_at, &s.outcome);
-                (times, works, &s.snapshot, &s.model_version, &s.bias)
-            });
-            let seen = (&metadata.owner_references, seen);
-            serde_json::to_string(&seen).unwrap_or_default().hash(&mut hasher);
-        }
+    match &guard.0 {
+        Ok(object) => (spec(object), seen(object).unwrap_or_default()).hash(&mut hasher),
         Err(unreadable) => unreadable.metadata.resource_version.hash(&mut hasher),
     }
     hasher.finish()

@@ -1,5 +1,6 @@
 //! An operator that runs on this machine against a cluster.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,4 +33,12 @@ impl Operator {
     pub fn pid(&self) -> u32 {
         self.0.pid()
     }
+}
+
+/// A port for a program that is about to start: it is free again when the listener is dropped.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -3,7 +3,6 @@
 mod count;
 mod rights;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use self::count::{Call, Count};
 use self::rights::Rights;
 use crate::cluster::{self, Cluster, Options, Profile};
 use crate::existing::Existing;
-use crate::operator::Operator;
+use crate::operator::{Operator, free_port};
 use crate::tools::{self, Tool};
 use crate::trace::tail::Tail;
 use crate::trace::{self, History, Scope};
@@ -216,12 +215,6 @@ fn operators(built: &Path, cluster: &Cluster) -> Result<[(&'static str, String);
         ("FLYWHEEL_TEST_OPERATOR_KUBECONFIG", kubeconfig),
         ("FLYWHEEL_TEST_API_CLUSTER", cluster.name.clone()),
     ])
-}
-
-/// A port for the operator's metrics that nobody listens at.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
-    Ok(listener.local_addr()?.port())
 }
 
 /// Tests that need pods: the operator runs in the cluster, as users install it.

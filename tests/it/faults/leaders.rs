@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use super::picture::Picture;
 use super::process::{LEASE, Process, SYSTEM};
 use super::proxy::{Plan, Proxy};
-use super::story::{STORIES, Story};
-use super::{REST, normal, told};
+use super::story::{Ended, STORIES, Story};
+use super::{Normal, REST, normal, told};
 use crate::fast::fast;
 use crate::world::PATIENCE;
 
@@ -39,6 +39,15 @@ async fn holds(client: &Client, identity: &str) {
     };
     let held = tokio::time::timeout(MOMENTS, held).await;
     assert!(held.is_ok(), "{identity} does not lead");
+}
+
+/// At rest the story looks as it does without faults; the operator that acts is not needed any more.
+async fn ends_as(normal: &Normal, ended: Ended, operator: Process) {
+    tokio::time::sleep(REST).await;
+    let picture = Picture::take(&ended).await;
+    assert_eq!(normal.picture.differs(&picture), None);
+    drop(operator);
+    ended.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,11 +117,7 @@ async fn fault_a_frozen_leader_that_wakes_up_beside_its_successor_changes_nothin
         ends(&mut first).await;
     };
     let (ended, ()) = tokio::join!(Story::RolledBack.tell(fast), freeze);
-    tokio::time::sleep(REST).await;
-    let picture = Picture::take(&ended).await;
-    assert_eq!(normal.picture.differs(&picture), None);
-    drop(second);
-    ended.finish().await;
+    ends_as(normal, ended, second).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,9 +147,5 @@ async fn fault_a_leader_whose_renewal_hangs_ends_and_what_hung_changes_nothing()
         holds(&client, "fourth").await;
     };
     let (ended, ()) = tokio::join!(Story::RolledBack.tell(fast), hang);
-    tokio::time::sleep(REST).await;
-    let picture = Picture::take(&ended).await;
-    assert_eq!(normal.picture.differs(&picture), None);
-    drop(second);
-    ended.finish().await;
+    ends_as(normal, ended, second).await;
 }

@@ -58,10 +58,9 @@ async fn survives(story: Story, word: &str, possible: usize, left: usize, twists
     println!(
         "{story:?} {word}: {possible} plans are possible, {left} can matter, {count} tried, {committed} committed"
     );
-    // Not every history goes through every moment: pods and Deployments say what they have come to in more words or less,
-    // and who is woken twice at once reads once.
+    // Not every history goes through every moment: pods and Deployments say what they have come to in more words or less.
     assert!(
-        committed * 2 >= count,
+        committed * 10 >= count * 8,
         "only {committed} of {count} faults were committed"
     );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::thread::sleep;
@@ -27,7 +27,7 @@ use super::audit::{self, Log, Write};
 use super::process::Process;
 use crate::chart;
 use crate::cluster::{self, Cluster, Options, Profile};
-use crate::operator::Operator;
+use crate::operator::{Operator, free_port};
 
 /// Objects that are made at the same time.
 const AT_ONCE: usize = 48;
@@ -229,14 +229,6 @@ impl Bed {
             sleep(Duration::from_millis(500));
         }
     }
-}
-
-/// A port for a program that is about to start: it is free again when the listener is dropped.
-///
-/// # Errors
-/// If there is none.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Drop for Bed {

@@ -105,16 +105,7 @@ impl StepBudget {
         account.answers += usize::from(rollout.pointer(CHECKS) != step.earlier().pointer(CHECKS));
         account.waits.extend(waits(rollout));
         let most = account.most();
-        if account.told || account.status <= most {
-            return None;
-        }
-        account.told = true;
-        let (place, status) = (&account.place, account.status);
-        let message = format!(
-            "the status of {} is written {status} times in {place}, where {most} are enough",
-            step.key
-        );
-        Some(Finding::new(I20, message))
+        account.excess(&format!("the status of {}", step.key), account.status, most)
     }
 
     fn scaled(&mut self, world: &World, step: &Step) -> Option<Finding> {
@@ -123,17 +114,9 @@ impl StepBudget {
         let account = here.get_mut(of).filter(|_| step.verb == "patch")?;
         account.candidate += 1;
         let most = CANDIDATE + account.causes;
-        if account.told || account.candidate <= most {
-            return None;
-        }
-        account.told = true;
-        let (place, writes) = (&account.place, account.candidate);
-        let message = format!(
-            "{} is written {writes} times in {place}, where {most} are enough",
-            step.key
-        );
+        let found = account.excess(&step.key.to_string(), account.candidate, most);
         let rollout = world.known(of).map_or(&step.key, |known| &known.key);
-        Some(Finding::new(I20, message).about(rollout))
+        found.map(|finding| finding.about(rollout))
     }
 
     /// What somebody else wrote, or another Rollout.
@@ -155,6 +138,17 @@ impl StepBudget {
 }
 
 impl Account {
+    /// More writes than are enough, the first time.
+    fn excess(&mut self, what: &str, writes: usize, most: usize) -> Option<Finding> {
+        if self.told || writes <= most {
+            return None;
+        }
+        self.told = true;
+        let place = &self.place;
+        let message = format!("{what} is written {writes} times in {place}, where {most} are enough");
+        Some(Finding::new(I20, message))
+    }
+
     /// Writes of the status that have a cause.
     fn most(&self) -> usize {
         let own = match self.place.strip_prefix("step ") {

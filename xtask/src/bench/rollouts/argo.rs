@@ -8,10 +8,11 @@ use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
-use super::super::bed::{self, Bed};
+use super::super::bed::Bed;
 use super::super::process::Process;
 use super::{Side, WEIGHTS, container, pods, workload};
 use crate::cluster::Beside;
+use crate::operator::free_port;
 use crate::tools::{self, Tool};
 
 /// A running controller, which ends when this is dropped.
@@ -53,7 +54,7 @@ impl Argo {
             .arg(&bed.cluster.kubeconfig)
             .arg("--leader-elect=false");
         for flag in ["metricsPort", "healthzPort"] {
-            command.arg(format!("--{flag}={}", bed::free_port()?));
+            command.arg(format!("--{flag}={}", free_port()?));
         }
         let name = Tool::ArgoRollouts.name();
         bed.cluster.beside(name, command, &path).map(Self)
