@@ -209,15 +209,11 @@ impl<'a> Reader<'a> {
     /// The objects that the watches know and that the choice takes or, if they cannot be read, might take. They are in the
     /// order of their names, as the API server lists them: what is decided on a list must not depend on who lists it.
     fn here<K: Looked>(&self, choice: Choice<'_>) -> Option<Vec<Arc<DeserializeGuard<K>>>> {
-        let mut all = K::watched(self.stores()?)?.known()?;
-        all.retain(|guard| {
-            let taken = || match &guard.0 {
-                Ok(object) => choice.takes(object),
-                Err(broken) => choice.takes_metadata(&broken.metadata).unwrap_or(true),
-            };
-            guard.meta().namespace.as_deref() == Some(self.namespace) && taken()
+        let mut all = K::watched(self.stores()?)?.within(self.namespace)?;
+        all.retain(|guard| match &guard.0 {
+            Ok(object) => choice.takes(object),
+            Err(broken) => choice.takes_metadata(&broken.metadata).unwrap_or(true),
         });
-        all.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
         Some(all)
     }
 
@@ -319,9 +315,8 @@ impl<'a> Reader<'a> {
     /// The metadata of a pipeline's snapshots; what is in them is of use to their runs alone.
     pub async fn snapshots(&self, pipeline_uid: &str) -> Result<Vec<ObjectMeta>, Error> {
         let mine = Choice::Label(names::LABEL_PIPELINE_UID, pipeline_uid);
-        if let Some(known) = self.stores().and_then(|stores| stores.snapshots.known()) {
+        if let Some(known) = self.stores().and_then(|stores| stores.snapshots.within(self.namespace)) {
             let here = known.iter().map(|snapshot| &snapshot.metadata);
-            let here = here.filter(|metadata| metadata.namespace.as_deref() == Some(self.namespace));
             return Ok(here.filter(|m| mine.takes_metadata(m) == Some(true)).cloned().collect());
         }
         let api = Api::<ControllerRevision>::namespaced(self.client.clone(), self.namespace);

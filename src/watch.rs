@@ -3,13 +3,14 @@
 //! So a look that a change wakes finds that change in the store: what waits by what the store says is woken when that
 //! changes, and only who is about to write has to ask the API server.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
@@ -49,11 +50,25 @@ pub enum Change<O> {
     Deleted(Arc<O>),
 }
 
+/// Objects of a watch by namespace and name, in the order in which the API server lists them. Who looks for some of a
+/// namespace, which happens many times in each look, does not go through those of all others.
+type Held<O> = BTreeMap<String, BTreeMap<String, Arc<O>>>;
+
+/// Namespace and name of an object.
+fn place<O: Resource>(object: &O) -> (String, String) {
+    let metadata = object.meta();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    (text(&metadata.namespace), text(&metadata.name))
+}
+
 /// The watch of one kind.
 pub struct Watched<O: Resource<DynamicType = ()> + Clone + 'static> {
     name: &'static str,
     labels: Option<&'static str>,
+    /// For the controller of the kind, which asks for an object of a name.
     store: Store<O>,
+    /// The same objects; nothing until all that exist are known.
+    held: RwLock<Option<Held<O>>>,
     /// What writes the store; nothing for a kind of which nobody needs more than the news.
     writer: Mutex<Option<Writer<O>>>,
     listeners: Mutex<Vec<UnboundedSender<Change<O>>>>,
@@ -70,6 +85,7 @@ where
             name,
             labels,
             store,
+            held: RwLock::default(),
             writer: Mutex::new(Some(writer)),
             listeners: Mutex::default(),
         }
@@ -88,15 +104,17 @@ where
         self.store.clone()
     }
 
-    /// The objects, once all that exist are known.
-    pub fn known(&self) -> Option<Vec<Arc<O>>> {
-        let ready = self.store.wait_until_ready().now_or_never();
-        ready.is_some_and(|ready| ready.is_ok()).then(|| self.store.state())
+    /// The objects of a namespace in the order of their names, once all that exist are known.
+    pub fn within(&self, namespace: &str) -> Option<Vec<Arc<O>>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let here = held.as_ref()?.get(namespace);
+        Some(here.map(|here| here.values().cloned().collect()).unwrap_or_default())
     }
 
     /// The object of that name, if the watch knows one.
     pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<O>> {
-        self.store.get(&ObjectRef::new(name).within(namespace))
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref()?.get(namespace)?.get(name).cloned()
     }
 
     /// All changes from now on. Whoever listens before the watch begins hears of every object.
@@ -146,15 +164,56 @@ where
             // What is kept is told when all of it is in the store.
             Event::InitApply(_) if keeps => {}
             Event::InitDone if keeps => {
+                let all = self.store.state();
+                self.begun(&all);
                 self.tell(&Change::Begun);
-                self.store
-                    .state()
-                    .into_iter()
-                    .for_each(|o| self.tell(&Change::Applied(o)));
+                all.into_iter().for_each(|o| self.tell(&Change::Applied(o)));
             }
             Event::Init | Event::InitDone => {}
-            Event::InitApply(object) | Event::Apply(object) => self.tell(&Change::Applied(Arc::new(object))),
-            Event::Delete(object) => self.tell(&Change::Deleted(Arc::new(object))),
+            Event::InitApply(object) | Event::Apply(object) => {
+                let object = self.applied(object);
+                self.tell(&Change::Applied(object));
+            }
+            Event::Delete(object) => {
+                self.deleted(&object);
+                self.tell(&Change::Deleted(Arc::new(object)));
+            }
+        }
+    }
+
+    /// Holds these, and no others.
+    fn begun(&self, all: &[Arc<O>]) {
+        let mut held = Held::<O>::new();
+        for object in all {
+            let (namespace, name) = place(object.as_ref());
+            held.entry(namespace).or_default().insert(name, object.clone());
+        }
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+
+    /// Holds it as the store has it, if objects are kept.
+    fn applied(&self, object: O) -> Arc<O> {
+        let Some(kept) = self.store.get(&ObjectRef::from_obj(&object)) else {
+            return Arc::new(object);
+        };
+        let (namespace, name) = place(&object);
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.as_mut() {
+            held.entry(namespace).or_default().insert(name, kept.clone());
+        }
+        kept
+    }
+
+    /// Holds it no longer.
+    fn deleted(&self, object: &O) {
+        let (namespace, name) = place(object);
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = held.as_mut() else { return };
+        if let Some(here) = held.get_mut(&namespace) {
+            here.remove(&name);
+            if here.is_empty() {
+                held.remove(&namespace);
+            }
         }
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use flywheel_api::{Approval, FlywheelRun, Rollout};
 use futures::{Stream, StreamExt, stream};
+use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -23,22 +23,17 @@ use crate::watch::Watches;
 
 /// Objects of this controller that a change concerns.
 fn concerned<C: Controller>(
-    store: &Store<DeserializeGuard<C::Object>>,
+    watches: &Watches,
     namespace: &str,
     related: &Related,
 ) -> Vec<ObjectRef<DeserializeGuard<C::Object>>> {
-    let same = |guard: &&Arc<DeserializeGuard<C::Object>>| {
-        guard
-            .0
-            .as_ref()
-            .is_ok_and(|object| object.namespace().as_deref() == Some(namespace) && C::concerns(object, related))
+    let here = C::watched(watches).within(namespace).unwrap_or_default();
+    let concerned = |guard: &&Arc<DeserializeGuard<C::Object>>| {
+        let object = guard.0.as_ref();
+        object.is_ok_and(|object| C::concerns(object, related))
     };
-    store
-        .state()
-        .iter()
-        .filter(same)
-        .map(|guard| ObjectRef::from_obj(guard.as_ref()))
-        .collect()
+    let concerned = here.iter().filter(concerned);
+    concerned.map(|guard| ObjectRef::from_obj(guard.as_ref())).collect()
 }
 
 type Built<C> = kube::runtime::Controller<DeserializeGuard<<C as Controller>::Object>>;
@@ -46,18 +41,20 @@ type Built<C> = kube::runtime::Controller<DeserializeGuard<<C as Controller>::Ob
 /// Adds these objects as related ones of that kind.
 fn told<C: Controller, O>(
     controller: Built<C>,
+    watches: &Arc<Watches>,
     kind: RelatedKind,
     objects: impl Stream<Item = Arc<O>> + Send + 'static,
 ) -> Built<C>
 where
     O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    told_about::<C, O>(controller, kind, objects, |_| None)
+    told_about::<C, O>(controller, watches, kind, objects, |_| None)
 }
 
 /// The same with what each is about.
 fn told_about<C: Controller, O>(
     controller: Built<C>,
+    watches: &Arc<Watches>,
     kind: RelatedKind,
     objects: impl Stream<Item = Arc<O>> + Send + 'static,
     about: impl Fn(&O) -> Option<String> + Send + Sync + 'static,
@@ -65,7 +62,7 @@ fn told_about<C: Controller, O>(
 where
     O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let store = controller.store();
+    let watches = watches.clone();
     controller.watches_shared_stream(objects, move |object: Arc<O>| {
         let related = Related {
             kind,
@@ -74,38 +71,41 @@ where
             labels: object.meta().labels.clone().unwrap_or_default(),
             created: object.meta().creation_timestamp.clone(),
         };
-        concerned::<C>(&store, object.meta().namespace.as_deref().unwrap_or_default(), &related)
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        concerned::<C>(&watches, namespace, &related)
     })
 }
 
-fn add<C: Controller>(controller: Built<C>, watches: &Watches, kind: RelatedKind) -> Built<C> {
+fn add<C: Controller>(controller: Built<C>, watches: &Arc<Watches>, kind: RelatedKind) -> Built<C> {
     match kind {
-        RelatedKind::Job => told::<C, _>(controller, kind, all(watches.jobs.listen())),
-        RelatedKind::Pod => told::<C, _>(controller, kind, all(watches.pods.listen())),
-        RelatedKind::Deployment => told::<C, _>(controller, kind, all(watches.deployments.listen())),
-        RelatedKind::DeploymentSpec => told::<C, _>(controller, kind, news(watches.deployments.listen(), spec)),
-        RelatedKind::Pipeline => told::<C, _>(controller, kind, all(watches.pipelines.listen())),
-        RelatedKind::PipelineSpec => told::<C, _>(controller, kind, news(watches.pipelines.listen(), spec)),
-        RelatedKind::Run => told::<C, _>(controller, kind, all(watches.runs.listen())),
+        RelatedKind::Job => told::<C, _>(controller, watches, kind, all(watches.jobs.listen())),
+        RelatedKind::Pod => told::<C, _>(controller, watches, kind, all(watches.pods.listen())),
+        RelatedKind::Deployment => told::<C, _>(controller, watches, kind, all(watches.deployments.listen())),
+        RelatedKind::DeploymentSpec => {
+            told::<C, _>(controller, watches, kind, news(watches.deployments.listen(), spec))
+        }
+        RelatedKind::Pipeline => told::<C, _>(controller, watches, kind, all(watches.pipelines.listen())),
+        RelatedKind::PipelineSpec => told::<C, _>(controller, watches, kind, news(watches.pipelines.listen(), spec)),
+        RelatedKind::Run => told::<C, _>(controller, watches, kind, all(watches.runs.listen())),
         RelatedKind::RunOutline => {
             let runs = news(watches.runs.listen(), run_outline);
-            told_about::<C, DeserializeGuard<FlywheelRun>>(controller, kind, runs, |run| {
+            told_about::<C, DeserializeGuard<FlywheelRun>>(controller, watches, kind, runs, |run| {
                 Some(run.0.as_ref().ok()?.spec.pipeline_ref.name.clone())
             })
         }
-        RelatedKind::ModelVersion => told::<C, _>(controller, kind, all(watches.versions.listen())),
-        RelatedKind::ModelVersionSpec => told::<C, _>(controller, kind, news(watches.versions.listen(), spec)),
-        RelatedKind::Rollout => told::<C, _>(controller, kind, all(watches.rollouts.listen())),
+        RelatedKind::ModelVersion => told::<C, _>(controller, watches, kind, all(watches.versions.listen())),
+        RelatedKind::ModelVersionSpec => told::<C, _>(controller, watches, kind, news(watches.versions.listen(), spec)),
+        RelatedKind::Rollout => told::<C, _>(controller, watches, kind, all(watches.rollouts.listen())),
         RelatedKind::RolloutOutline => {
             let rollouts = news(watches.rollouts.listen(), outline);
-            told_about::<C, DeserializeGuard<Rollout>>(controller, kind, rollouts, |rollout| {
+            told_about::<C, DeserializeGuard<Rollout>>(controller, watches, kind, rollouts, |rollout| {
                 Some(rollout.0.as_ref().ok()?.spec.plan.target_ref.name.clone())
             })
         }
-        RelatedKind::BiasPolicy => told::<C, _>(controller, kind, news(watches.policies.listen(), spec)),
+        RelatedKind::BiasPolicy => told::<C, _>(controller, watches, kind, news(watches.policies.listen(), spec)),
         RelatedKind::Approval => {
             let approvals = all(watches.approvals.listen());
-            told_about::<C, DeserializeGuard<Approval>>(controller, kind, approvals, |approval| {
+            told_about::<C, DeserializeGuard<Approval>>(controller, watches, kind, approvals, |approval| {
                 Some(approval.0.as_ref().ok()?.spec.subject_ref.name.clone())
             })
         }

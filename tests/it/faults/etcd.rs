@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
@@ -20,6 +21,7 @@ use kube::api::PostParams;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use xtask::cluster::{self, End, Store};
 use xtask::trace::{History, Scope};
 
@@ -77,7 +79,7 @@ struct Told {
 }
 
 /// A turn to a version that serves; something happens to etcd at each of its stations.
-async fn told(fast: Fast, mut trial: Option<Trial>) -> Told {
+async fn told(fast: Fast, trial: Option<Trial>) -> Told {
     let log = PathBuf::from(variable("FLYWHEEL_TEST_API_AUDIT_LOG"));
     let from = std::fs::metadata(&log).expect("an audit log").len();
     let step = |name: &str, weight: i32| json!({ "name": name, "weight": weight, "minDuration": "5s" });
@@ -88,18 +90,18 @@ async fn told(fast: Fast, mut trial: Option<Trial>) -> Told {
     turn.serve(2).await;
     turn.ask("eta-1").await;
     turn.running("eta-1", 0).await;
-    happens(&mut trial, &turn, Event::Stopped).await;
+    happens(&trial, &turn, Event::Stopped).await;
     turn.kubelet.stages(until("evaluate"));
     turn.running("eta-1", 1).await;
-    happens(&mut trial, &turn, Event::Compacted).await;
+    happens(&trial, &turn, Event::Compacted).await;
     turn.kubelet.stages(well);
     at_step(&turn, "third").await;
-    happens(&mut trial, &turn, Event::Killed).await;
+    happens(&trial, &turn, Event::Killed).await;
     at_step(&turn, "half").await;
-    happens(&mut trial, &turn, Event::CompactedApart).await;
+    happens(&trial, &turn, Event::CompactedApart).await;
     let observing = |o: &Value| o["status"]["phase"] == "Observing";
     turn.until::<Rollout>("eta-1", PATIENCE, "observing", observing).await;
-    happens(&mut trial, &turn, Event::AwayForLong).await;
+    happens(&trial, &turn, Event::AwayForLong).await;
     let done = |o: &Value| o["status"]["phase"] == "Promoted";
     turn.until::<Rollout>("eta-1", PATIENCE, "promoted", done).await;
     turn.ended("eta-1", "Promoted").await;
@@ -166,16 +168,23 @@ struct Trial {
     operator: Tended,
 }
 
-async fn happens(trial: &mut Option<Trial>, turn: &Turn, event: Event) {
+async fn happens(trial: &Option<Trial>, turn: &Turn, event: Event) {
     let Some(trial) = trial else { return };
     let begun = Instant::now();
     let before = everything(turn).await;
-    let said = trial.operator.said().len();
+    let (said, followers) = (trial.operator.said().len(), trial.operator.followers());
     let (acknowledged, away) = befalls(&trial.store, turn, event).await;
     if event == Event::AwayForLong {
-        trial.operator.ends().await;
+        trial.operator.ends(followers).await;
     }
-    trial.operator.is_well(away < HARMLESS).await;
+    trial.operator.is_well().await;
+    if away < HARMLESS {
+        assert_eq!(
+            trial.operator.followers(),
+            followers,
+            "{event:?}: the operator has ended"
+        );
+    }
     let after = everything(turn).await;
     let lost: Vec<&String> = before
         .difference(&after)
@@ -267,45 +276,45 @@ fn shown<K: Resource<DynamicType = ()>>(object: &K) -> String {
     format!("{} {} {}", K::kind(&()), text(&metadata.name), text(&metadata.uid))
 }
 
-/// An operator that holds the lease, and is followed by another one when it ends, as a Deployment does it.
+/// An operator that holds the lease, and is followed by another one whenever it ends, as a Deployment does it.
 struct Tended {
     namespace: String,
-    process: Process,
     port: u16,
-    followers: usize,
+    followers: Arc<AtomicUsize>,
+    tender: JoinHandle<()>,
 }
 
 impl Tended {
     fn start(namespace: &str) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
         let port = port.expect("a free port").port();
+        let followers = Arc::new(AtomicUsize::new(0));
         Self {
             namespace: namespace.to_owned(),
-            process: Process::listening(namespace, "etcd", port),
             port,
-            followers: 0,
+            followers: followers.clone(),
+            tender: tokio::spawn(tend(namespace.to_owned(), port, followers)),
         }
     }
 
-    /// It has lost its lease and ends by itself.
-    async fn ends(&mut self) {
+    /// How many have followed the first one.
+    fn followers(&self) -> usize {
+        self.followers.load(Ordering::SeqCst)
+    }
+
+    /// One has lost its lease, and ended by itself, since so many had followed the first.
+    async fn ends(&self, before: usize) {
         let end = Instant::now() + MOMENTS;
-        while !self.process.ended() {
+        while self.followers() == before {
             assert!(Instant::now() < end, "an operator that lost its lease acts on");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// It says that it is ready and alive; unless the process must be the same, another one may have to follow it first.
-    async fn is_well(&mut self, same: bool) {
+    /// It says that it is ready and alive.
+    async fn is_well(&self) {
         let end = Instant::now() + MOMENTS;
         loop {
-            if self.process.ended() {
-                assert!(!same, "the operator has ended: {}", self.said());
-                self.followers += 1;
-                let identity = format!("etcd-{}", self.followers);
-                self.process = Process::listening(&self.namespace, &identity, self.port);
-            }
             let answers = ["/readyz", "/healthz"].map(|path| ask(self.port, path).unwrap_or_default());
             if answers.iter().all(|answer| answer.contains(" 200 ")) {
                 return;
@@ -317,7 +326,27 @@ impl Tended {
 
     /// All that it said.
     fn said(&self) -> String {
-        std::fs::read_to_string(process::log(&self.namespace)).expect("a log")
+        std::fs::read_to_string(process::log(&self.namespace)).unwrap_or_default()
+    }
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        // The process goes with the task.
+        self.tender.abort();
+    }
+}
+
+/// Starts an operator, and the next one whenever it ends. One that has lost its lease answers until its turns are over:
+/// that it ends is seen here alone.
+async fn tend(namespace: String, port: u16, followers: Arc<AtomicUsize>) {
+    let mut process = Process::listening(&namespace, "etcd", port);
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if process.ended() {
+            let identity = format!("etcd-{}", followers.fetch_add(1, Ordering::SeqCst) + 1);
+            process = Process::listening(&namespace, &identity, port);
+        }
     }
 }
 

@@ -76,8 +76,8 @@ impl Capacity {
             return None;
         }
         let needed = match text(rollout, "/status/phase") {
-            "Promoting" => replicas(target),
-            "Progressing" | "Holding" if is_shrunk(rollout) => int(rollout, "/status/baselineReplicas")?,
+            "Promoting" if !is_shrunk(rollout) => replicas(target),
+            "Promoting" | "Progressing" | "Holding" if is_shrunk(rollout) => int(rollout, "/status/baselineReplicas")?,
             // On the way back the baseline has all its pods, or cannot get them while the candidate is there.
             _ => return None,
         };

@@ -196,12 +196,12 @@ fn served<'a>(world: &'a World, namespace: &str, plan: Option<&Value>) -> Option
     versions.find(|(_, v)| binding::names(v, value)).map(|(_, v)| v)
 }
 
-/// Whether this write of a Rollout's status leaves a step that had been reached.
+/// Whether this write of a Rollout's status leaves a step: one that was held, or one that is left as soon as it is reached.
 #[must_use]
 pub fn leaves(old: &Value, new: &Value) -> bool {
     let index = |o| int(o, "/status/step/index").unwrap_or(0);
     let forward = index(new) > index(old) || text(new, "/status/phase") == "Promoting";
-    text(old, "/status/phase") == "Holding" && forward
+    matches!(text(old, "/status/phase"), "Holding" | "Progressing") && forward
 }
 
 /// A step is left, and the watch ends well, only if every check that can stop the version passed since it began.

@@ -195,7 +195,9 @@ impl Specs {
         let templates = self.templates.get(target)?;
         let recent = || templates.recent(&step.at).cloned().collect::<Vec<_>>();
         let entered = |o: &Value| text(o, "/status/step/enteredAt").to_owned();
-        let left = leaves(old, new).then(|| self.reached.get(uid(new))).flatten();
+        // A step that is left as soon as it is reached was not recorded as reached.
+        let held = !entered(old).is_empty();
+        let left = (held && leaves(old, new)).then(|| self.reached.get(uid(new))).flatten();
         let ours = binding::paths(new.pointer("/spec/plan").unwrap_or(&Value::Null));
         let now = recent();
         let same = |was: &Vec<Template>| was.iter().any(|w| now.iter().any(|n| w.like(n, &ours)));

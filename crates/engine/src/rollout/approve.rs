@@ -27,13 +27,17 @@ pub(super) enum Gate {
     Shut(Standing),
 }
 
+/// How many people must let the step be left, by itself or by the level in force; nothing if the machine does.
+pub(super) fn asked(draft: &Draft<'_>, step: &Step) -> Option<i32> {
+    let asked = step.approval.as_ref().map(|a| a.min_approvals);
+    let level = draft.level();
+    let person = level.is_some_and(|l| who(l, level::Step::NextStep) != Who::Machine);
+    asked.or(person.then_some(1))
+}
+
 /// Counts the Approvals of this step's evidence, and says what is waited for.
 pub(super) fn gate(draft: &mut Draft<'_>, step: &Step) -> Gate {
-    let asked = step.approval.as_ref().map(|a| a.min_approvals);
-    let person = draft
-        .level()
-        .is_some_and(|l| who(l, level::Step::NextStep) != Who::Machine);
-    let Some(asked) = asked.or(person.then_some(1)) else {
+    let Some(asked) = asked(draft, step) else {
         return Gate::Open(None);
     };
     let rule = draft.o.pipeline.as_ref().and_then(|p| p.step_rule.as_ref());

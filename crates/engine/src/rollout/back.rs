@@ -81,13 +81,9 @@ pub(super) fn is_shrunk(draft: &Draft<'_>) -> bool {
 
 /// Gives the target the replicas back that the plan took; nothing if it has them.
 pub(super) fn restore(draft: &Draft<'_>, target: &Deployment) -> Option<Action> {
-    missing(draft, target).map(|full| candidate::scale(target, full))
-}
-
-/// How many replicas the target had before the plan took some; nothing if it has them.
-pub(super) fn missing(draft: &Draft<'_>, target: &Deployment) -> Option<i32> {
     let full = draft.status.baseline_replicas?;
-    (is_shrunk(draft) && replicas(target) < full).then_some(full)
+    let missing = is_shrunk(draft) && replicas(target) < full;
+    missing.then(|| candidate::scale(target, full))
 }
 
 /// What to do on the way back.

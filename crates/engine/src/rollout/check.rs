@@ -59,6 +59,11 @@ pub(super) fn wake(draft: &mut Draft<'_>) {
     }
 }
 
+/// Whether any check counts now.
+pub(super) fn any(draft: &Draft<'_>) -> bool {
+    applicable(&draft.o.rollout, &draft.status).next().is_some()
+}
+
 /// Checks that count now and can stop the version.
 pub(super) fn blocking<'a>(draft: &Draft<'a>) -> Vec<&'a CheckSpec> {
     let checks = applicable(&draft.o.rollout, &draft.status);

@@ -7,7 +7,6 @@ use flywheel_api::rollout::{RolloutPhase, StepStatus, Weights};
 use flywheel_api::schema::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin, is_complete, is_paused, replicas};
@@ -71,11 +70,10 @@ fn hand_over<'a>(mut draft: Draft<'a>, target: &'a Deployment) -> Decision<Rollo
         };
     }
     draft.clear_hold();
-    let side = draft.status.candidate.clone().unwrap_or_default();
-    let value = side.value.as_deref();
-    let why = format!("sets the binding of the target to {}", value.unwrap_or_default());
+    let wanted = draft.status.candidate.as_ref().and_then(|side| side.value.as_deref());
+    let why = format!("sets the binding of the target to {}", wanted.unwrap_or_default());
     draft.status.progress_since.get_or_insert(Time(draft.o.now));
-    let action = bind(&draft, target, value, side.version.as_deref());
+    let action = bind(&draft, target);
     draft.act("Promoting", why, action)
 }
 
@@ -91,13 +89,11 @@ pub(super) fn weights(draft: &Draft<'_>, target: &Deployment) -> Weights {
     }
 }
 
-/// The one write that sets what serves.
-pub(super) fn bind(draft: &Draft<'_>, target: &Deployment, value: Option<&str>, version: Option<&str>) -> Action {
-    let mut body = binding::patch(&draft.plan().binding, value, version);
-    // The whole candidate serves: the replicas that the plan took come back with the version.
-    if let (Some(full), Some(Value::Object(spec))) = (back::missing(draft, target), body.pointer_mut("/spec")) {
-        spec.insert("replicas".to_owned(), json!(full));
-    }
+/// The one write that sets what serves. The replicas that the plan took come back afterwards: a Deployment whose template
+/// and replicas change at once gets more pods of the old template first.
+fn bind(draft: &Draft<'_>, target: &Deployment) -> Action {
+    let side = draft.status.candidate.clone().unwrap_or_default();
+    let body = binding::patch(&draft.plan().binding, side.value.as_deref(), side.version.as_deref());
     candidate::patch(target, PatchKind::Strategic, body)
 }
 
@@ -113,19 +109,13 @@ pub(super) fn note_takeover(draft: &mut Draft<'_>) -> bool {
     true
 }
 
-/// The target carries the version: its pods must all be of this generation and ready before the candidate goes.
+/// The target carries the version: its pods must all be of this generation and ready, first those that the plan left it
+/// and then all of them, before the candidate goes.
 fn take_over(mut draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatus> {
     if note_takeover(&mut draft) {
         draft.clear_hold();
         let standing = replacing(&draft);
         return draft.rest(standing);
-    }
-    if let Some(action) = back::restore(&draft, target) {
-        return draft.act(
-            "RestoringReplicas",
-            "the target gets all its replicas again".to_owned(),
-            action,
-        );
     }
     if !is_complete(target) {
         if is_paused(target) {
@@ -141,6 +131,13 @@ fn take_over(mut draft: Draft<'_>, target: &Deployment) -> Decision<RolloutStatu
         }
         let standing = replacing(&draft);
         return draft.rest(standing);
+    }
+    if let Some(action) = back::restore(&draft, target) {
+        return draft.act(
+            "RestoringReplicas",
+            "the target gets all its replicas again".to_owned(),
+            action,
+        );
     }
     draft.clear_hold();
     match remove_candidate(draft) {

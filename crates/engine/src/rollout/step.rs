@@ -72,7 +72,7 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     let wanted = candidate::weights(draft.plan(), step.weight, full(&draft, target));
     match reach(draft, target, &wanted) {
         ControlFlow::Break(decision) => decision,
-        ControlFlow::Continue(draft) => reached(draft, target, step),
+        ControlFlow::Continue(draft) => reached(draft, target, index, step),
     }
 }
 
@@ -215,8 +215,8 @@ pub(super) fn restart(mut draft: Draft<'_>, hash: String) -> Decision<RolloutSta
     draft.rest(Standing::new(Kind::Working, why.reason, why.message))
 }
 
-/// The weight is there: the time of the step begins, unless it began before.
-fn reached(mut draft: Draft<'_>, target: &Deployment, step: &Step) -> Decision<RolloutStatus> {
+/// The weight is there: the time of the step begins, unless it began before. A step that asks for nothing more is over.
+fn reached(mut draft: Draft<'_>, target: &Deployment, index: i32, step: &Step) -> Decision<RolloutStatus> {
     draft.status.phase = RolloutPhase::Holding;
     draft.status.progress_since = None;
     let now = Time(draft.o.now);
@@ -232,6 +232,9 @@ fn reached(mut draft: Draft<'_>, target: &Deployment, step: &Step) -> Decision<R
         step.name, step.weight
     );
     draft.tell(&Why::new("StepReached", message.clone()), false);
+    if step.min_duration.is_none() && !check::any(&draft) && approve::asked(&draft, step).is_none() {
+        return leave(draft, target, index, step, None);
+    }
     draft.rest(Standing::new(Kind::Working, "StepReached", message))
 }
 

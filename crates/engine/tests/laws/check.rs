@@ -294,7 +294,7 @@ fn steps_need_their_approval(write: &Write) {
     let asks = index(&old)
         .and_then(|i| steps.get(i as usize))
         .is_some_and(|s| s.approval.is_some());
-    if old.phase == RolloutPhase::Holding && index(&new) > index(&old) && asks {
+    if is_at_a_step(old.phase) && index(&new) > index(&old) && asks {
         let digest = new
             .decisions
             .last()
@@ -304,6 +304,11 @@ fn steps_need_their_approval(write: &Write) {
     }
 }
 
+/// A step is left when it is held, or as soon as it is reached.
+fn is_at_a_step(phase: RolloutPhase) -> bool {
+    matches!(phase, RolloutPhase::Progressing | RolloutPhase::Holding)
+}
+
 /// A step is not left before its shortest time is over, unless a user skips the rest.
 fn steps_last_their_shortest_time(write: &Write) {
     let Some(after) = write.after.as_ref().filter(|_| write.actor.0 == Kind::Rollout) else {
@@ -311,14 +316,15 @@ fn steps_last_their_shortest_time(write: &Write) {
     };
     let (before, after): (Rollout, Rollout) = (actor(write), serde_json::from_value(after.clone()).unwrap());
     let (old, new) = (before.status.unwrap_or_default(), after.status.unwrap_or_default());
-    let Some(held) = old.step.filter(|_| old.phase == RolloutPhase::Holding) else {
+    let Some(held) = old.step.filter(|_| is_at_a_step(old.phase)) else {
         return;
     };
     let left = new.step.is_some_and(|step| step.index > held.index);
     let step = before.spec.plan.strategy.steps.get(held.index as usize);
     let shortest = step.and_then(|s| s.min_duration.as_ref()?.seconds());
-    if let (true, Some(entered), Some(shortest)) = (left, held.entered_at, shortest) {
-        let lasted = write.at.duration_since(entered.0).as_secs();
+    if let (true, Some(shortest)) = (left, shortest) {
+        let entered = held.entered_at.map_or(write.at, |at| at.0);
+        let lasted = write.at.duration_since(entered).as_secs();
         let hurried = before.spec.desired_state == RolloutDesiredState::Promote;
         assert!(
             hurried || lasted >= shortest,

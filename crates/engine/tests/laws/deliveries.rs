@@ -11,10 +11,13 @@ use crate::moves::{Move, of_delivery};
 use crate::shop::{delivery, phase, rollout};
 
 fn plans() -> impl Strategy<Value = Value> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), 0..3_usize).prop_map(|(shrink, checked, approval, steps)| {
+    let whether = any::<bool>;
+    let all = (whether(), whether(), whether(), whether(), 0..3_usize);
+    all.prop_map(|(shrink, checked, approval, hasty, steps)| {
         let mut plan = testing::plan();
         let weights = if shrink { [30, 80] } else { [10, 50] };
-        let step = |(i, w): (usize, &i32)| json!({ "name": format!("step{i}"), "weight": w, "minDuration": "1m" });
+        let shortest = if hasty { Value::Null } else { json!("1m") };
+        let step = |(i, w): (usize, &i32)| json!({ "name": format!("step{i}"), "weight": w, "minDuration": shortest });
         plan["strategy"]["steps"] = weights.iter().enumerate().take(steps).map(step).collect();
         if shrink {
             plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });

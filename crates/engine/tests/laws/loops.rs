@@ -149,6 +149,45 @@ fn until(world: &mut World, kind: Kind, name: &str, found: impl Fn(&serde_json::
 }
 
 #[test]
+fn a_step_that_asks_for_nothing_is_left_with_the_write_that_reaches_it() {
+    let mut plan = testing::plan();
+    for step in plan["strategy"]["steps"].as_array_mut().unwrap() {
+        step.as_object_mut().unwrap().remove("minDuration");
+    }
+    let mut world = delivery(&plan);
+    world.live(5);
+    let status = rollout(&world, "second");
+    assert_eq!(status.phase, RolloutPhase::Promoted);
+    let decided: Vec<&str> = status.decisions.iter().map(|d| d.decision.as_str()).collect();
+    assert_eq!(decided, ["Begin", "NextStep", "Promote", "Promoted"]);
+    let statuses = world.writes.iter().filter_map(|write| write.after.as_ref());
+    assert!(statuses.clone().count() > 0);
+    assert!(statuses.map(|s| &s["status"]["phase"]).all(|phase| phase != "Holding"));
+}
+
+#[test]
+fn a_target_that_was_shrunk_gets_its_replicas_back_when_its_pods_serve_the_version() {
+    let mut plan = testing::plan();
+    plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
+    let mut world = delivery(&plan);
+    let full = world.raw(&(Kind::Deployment, "eta".to_owned())).unwrap()["spec"]["replicas"].clone();
+    let bind = until(&mut world, Kind::Rollout, "second", |d| {
+        d["body"]["spec"]["template"].is_object()
+    });
+    assert!(bind["body"]["spec"]["replicas"].is_null(), "{bind}");
+    let restore = until(&mut world, Kind::Rollout, "second", |d| {
+        d["patch"]["name"] == "eta" && d["body"]["spec"]["replicas"].is_number()
+    });
+    assert_eq!(restore["body"]["spec"]["replicas"], full);
+    let target = world.raw(&(Kind::Deployment, "eta".to_owned())).unwrap();
+    assert!(target["spec"]["replicas"].as_i64() < full.as_i64(), "{target}");
+    assert_eq!(world.ready("eta"), target["spec"]["replicas"].as_i64().unwrap());
+    world.live(5);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    assert_eq!(Some(world.ready("eta")), full.as_i64());
+}
+
+#[test]
 fn a_run_that_began_keeps_to_its_snapshot_when_its_pipeline_is_edited() {
     let mut world = shop();
     until(&mut world, Kind::Run, "eta-request", |d| {
