@@ -412,7 +412,7 @@ pub struct FlywheelPipelineStatus {
     /// Scheduled moment that was handled last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
-    /// Next scheduled moment.
+    /// Next scheduled moment; absent while nothing would start by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
     /// What is so right now.

@@ -337,13 +337,13 @@ pub fn drifted() -> World {
 
 /// A check failed in production, and what served before serves again.
 pub fn rolled_back() -> World {
-    let sentence = "Check errors failed 2 times in a row: 0.31 is above 0.01. The baseline serves.";
+    let sentence = "Check errors of spec.plan.checks failed 2 times in a row: 0.31 is above 0.01. The baseline serves.";
     let mut world = delivering(
         &json!({ "phase": "RolledBack", "outcome": "RolledBack", "outcomeReason": sentence, "finishedAt": ago(1),
             "candidateDeployment": null, "step": { "index": 0, "name": "tenth", "enteredAt": ago(4) },
             "weights": { "asked": 0, "actual": 0, "candidateReplicas": 0, "baselineReplicas": 3 },
             "checks": [check("Fail", "0.31", "0.31 is above 0.01.")],
-            "decisions": [decided(2, "RollBack", "CheckFailed", "Check errors failed 2 times in a row: 0.31 is above 0.01."),
+            "decisions": [decided(2, "RollBack", "CheckFailed", "Check errors of spec.plan.checks failed 2 times in a row: 0.31 is above 0.01."),
                 decided(1, "RolledBack", "BackAtBaseline", sentence)],
             "conditions": [condition("Ready", "False", "RolledBack", sentence), condition("Stalled", "True", "RolledBack", sentence),
                 condition("Complete", "True", "RolledBack", sentence)] }),

@@ -50,7 +50,7 @@ async fn cluster_a_failed_check_rolls_back() {
     let back = scene.ended("up", "RolledBack").await;
     let reason = back["status"]["outcomeReason"].as_str().unwrap_or_default();
     assert!(
-        reason.contains("Check errors failed 1 times in a row: 3 is above 1."),
+        reason.contains("Check errors of spec.plan.checks failed 1 times in a row: 3 is above 1."),
         "{reason}"
     );
     scene.finish(Some(&uri(1)), 2).await;

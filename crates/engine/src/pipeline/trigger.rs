@@ -38,6 +38,8 @@ pub fn plan(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, events
     }
     let until = look_again(o, status);
     if let Some(stopped) = stopped(o, status, until) {
+        // Nothing starts by itself then.
+        status.next_schedule_time = None;
         return stopped;
     }
     if let Some(pending) = &status.pending_run {
@@ -65,13 +67,11 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
     let stale = super::show::stale_at(o, status).filter(|at| *at > o.now);
     if let Some(standing) = snapshot::without_store(&o.pipeline.spec, &o.settings) {
         status.pending_run = None;
-        status.next_schedule_time = None;
         return Some(Plan { standing, until: stale });
     }
     if o.pipeline.spec.suspend {
         status.pending_run = None;
         status.queued_trigger = None;
-        status.next_schedule_time = None;
         return Some(Plan::ready(
             "Suspended",
             "No new run starts while spec.suspend is true.",
@@ -91,7 +91,6 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
     let level = level_in_force(&o.pipeline, &o.settings, &o.policies);
     if who(level, Step::StartRun) != Who::Machine {
         status.pending_run = None;
-        status.next_schedule_time = None;
         let message = format!(
             "At level {} a run starts on request only: kubectl flywheel run {} -n {}",
             level.name(),

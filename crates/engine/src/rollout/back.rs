@@ -36,7 +36,9 @@ pub(super) fn target_gone(draft: &Draft<'_>) -> Why {
 pub(super) fn deadline(draft: &Draft<'_>) -> Why {
     let since = draft.status.progress_since.as_ref().map_or(draft.o.now, |t| t.0);
     let seconds = draft.plan().progress_deadline_seconds;
-    let message = format!("No progress within {seconds} s since {since}: pods did not become ready.");
+    let message = format!(
+        "No progress within {seconds} s (spec.plan.progressDeadlineSeconds) since {since}: pods did not become ready."
+    );
     Why::new("ProgressDeadlineExceeded", message)
 }
 
@@ -46,8 +48,14 @@ pub(super) fn wished(draft: &Draft<'_>) -> Option<Why> {
         return Some(Why::new("Deleted", "The Rollout is being deleted."));
     }
     match draft.o.rollout.spec.desired_state {
-        RolloutDesiredState::Abort => Some(Why::new("AbortRequested", "Goes back to the baseline, as asked.")),
-        RolloutDesiredState::RollBack => Some(Why::new("RollBackRequested", "Goes back to the baseline, as asked.")),
+        RolloutDesiredState::Abort => Some(Why::new(
+            "AbortRequested",
+            "Goes back to the baseline, as spec.desiredState asks.",
+        )),
+        RolloutDesiredState::RollBack => Some(Why::new(
+            "RollBackRequested",
+            "Goes back to the baseline, as spec.desiredState asks.",
+        )),
         RolloutDesiredState::Progress | RolloutDesiredState::Hold | RolloutDesiredState::Promote => {
             draft.pipeline_gone()
         }

@@ -85,7 +85,7 @@ pub(super) fn failing(draft: &Draft<'_>) -> Option<Failing> {
     let check = rolls_back.or(failed.first())?;
     let last = said(draft, check)?;
     let message = format!(
-        "Check {} failed {} times in a row: {}",
+        "Check {} of spec.plan.checks failed {} times in a row: {}",
         check.name, last.failures, last.message
     );
     let person = draft

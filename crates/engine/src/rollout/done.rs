@@ -117,7 +117,7 @@ pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
     let Some(obstacle) = irrevocable(&draft) else {
         let why = Why::new(
             "RollBackRequested",
-            "Goes back to the baseline after promotion, as asked.",
+            "Goes back to the baseline after promotion, as spec.desiredState asks.",
         );
         return back::begin(draft, &why);
     };

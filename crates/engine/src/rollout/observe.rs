@@ -30,7 +30,10 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     }
     match draft.o.rollout.spec.desired_state {
         RolloutDesiredState::RollBack | RolloutDesiredState::Abort => {
-            let why = Why::new("RollBackRequested", "Goes back to the baseline, as asked.");
+            let why = Why::new(
+                "RollBackRequested",
+                "Goes back to the baseline, as spec.desiredState asks.",
+            );
             return back::begin(draft, &why);
         }
         RolloutDesiredState::Progress | RolloutDesiredState::Hold | RolloutDesiredState::Promote => {}

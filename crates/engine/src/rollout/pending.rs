@@ -79,8 +79,14 @@ fn unwanted(draft: &Draft<'_>) -> Option<Why> {
     draft
         .pipeline_gone()
         .or_else(|| match draft.o.rollout.spec.desired_state {
-            RolloutDesiredState::Abort => Some(Why::new("AbortRequested", "Aborted before it began, as asked.")),
-            RolloutDesiredState::RollBack => Some(Why::new("RollBackRequested", "Aborted before it began, as asked.")),
+            RolloutDesiredState::Abort => Some(Why::new(
+                "AbortRequested",
+                "Aborted before it began, as spec.desiredState asks.",
+            )),
+            RolloutDesiredState::RollBack => Some(Why::new(
+                "RollBackRequested",
+                "Aborted before it began, as spec.desiredState asks.",
+            )),
             _ => None,
         })
 }
@@ -225,7 +231,7 @@ pub(super) fn braked(draft: &Draft<'_>) -> Option<Standing> {
 /// The user's hold.
 pub(super) fn held(draft: &Draft<'_>) -> Option<Standing> {
     let spec = &draft.o.rollout.spec;
-    let message = format!("Holds as asked (desiredState Hold): {}", spec.hold_reason);
+    let message = format!("Holds, as spec.desiredState asks: {}", spec.hold_reason);
     let holds = spec.desired_state == RolloutDesiredState::Hold;
     holds.then(|| Standing::new(Kind::Waiting, "ManualHold", message))
 }

@@ -163,7 +163,7 @@ pub(super) fn stay(mut draft: Draft<'_>, step: &Step, hold: Hold) -> Decision<Ro
         let end = later(entered, longest);
         if end.is_some_and(|e| e <= draft.o.now) {
             let message = format!(
-                "Step {} could not be left within {longest} s: {}",
+                "Step {} could not be left within {longest} s (maxDuration in spec.plan): {}",
                 step.name, hold.standing.message
             );
             return back::begin(draft, &Why::new("MaxDurationExceeded", message));

@@ -127,6 +127,24 @@ fn nothing_starts_while_suspended_and_the_next_moment_is_not_shown() {
 }
 
 #[test]
+fn a_pipeline_that_waits_for_a_policy_or_the_brake_shows_no_moment_at_which_it_would_run() {
+    let mut world = turning(hourly());
+    let next = |world: &World| pipeline(world).status.unwrap().next_schedule_time;
+    assert!(next(&world).is_some());
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([{ "name": "nobodys" }]));
+    world.turn();
+    assert_eq!(reason(&world, Kind::Pipeline, "eta"), "PolicyNotFound");
+    assert_eq!(next(&world), None);
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([]));
+    world.turn();
+    assert!(next(&world).is_some());
+    world.settings.brake.engaged = true;
+    world.turn();
+    assert_eq!(reason(&world, Kind::Pipeline, "eta"), "Braked");
+    assert_eq!(next(&world), None);
+}
+
+#[test]
 fn a_pipeline_whose_trigger_breaks_shows_what_serves_and_no_moment_at_which_it_would_run() {
     let mut world = turning(hourly());
     let well = pipeline(&world).status.unwrap();
