@@ -13,7 +13,7 @@ pub mod demo;
 pub mod existing;
 pub mod generate;
 pub mod image;
-mod operator;
+pub mod operator;
 pub mod packages;
 pub mod quickship;
 mod reference;

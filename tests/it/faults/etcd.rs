@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use xtask::cluster::{self, End, Store};
+use xtask::operator::free_port;
 use xtask::trace::{History, Scope};
 
 use super::REST;
@@ -182,7 +183,8 @@ async fn happens(trial: &Option<Trial>, turn: &Turn, event: Event) {
         assert_eq!(
             trial.operator.followers(),
             followers,
-            "{event:?}: the operator has ended"
+            "{event:?}: the operator has ended: {}",
+            trial.operator.said()
         );
     }
     let after = everything(turn).await;
@@ -286,8 +288,7 @@ struct Tended {
 
 impl Tended {
     fn start(namespace: &str) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-        let port = port.expect("a free port").port();
+        let port = free_port().expect("a free port");
         let followers = Arc::new(AtomicUsize::new(0));
         Self {
             namespace: namespace.to_owned(),
@@ -326,7 +327,7 @@ impl Tended {
 
     /// All that it said.
     fn said(&self) -> String {
-        std::fs::read_to_string(process::log(&self.namespace)).unwrap_or_default()
+        std::fs::read_to_string(process::log(&self.namespace)).expect("a log")
     }
 }
 
