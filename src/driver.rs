@@ -10,8 +10,8 @@ use flywheel_engine::capture::nameless;
 use flywheel_engine::decision::{Decision, Record, Wait};
 use futures::FutureExt;
 use jiff::Timestamp;
+use kube::core::error_boundary::InvalidObject;
 use kube::core::object::HasStatus;
-use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -20,6 +20,7 @@ use tracing::Instrument;
 use crate::apply::{Applied, Kind, apply};
 use crate::context::Context;
 use crate::controller::Controller;
+use crate::guard::Guard;
 use crate::invalid;
 use crate::lookup::Reader;
 use crate::record::record;
@@ -212,7 +213,7 @@ impl Driver {
 /// # Errors
 /// See [`ReconcileError`]; the object is looked at again after a pause that grows with its failures in a row.
 pub async fn reconcile<C: Controller>(
-    object: Arc<DeserializeGuard<C::Object>>,
+    object: Arc<Guard<C::Object>>,
     driver: Arc<Driver>,
 ) -> Result<Action, ReconcileError> {
     let queued = Instant::now();
@@ -274,11 +275,7 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 /// Looks again after a pause that doubles with every failure in a row of this object as it is.
 #[allow(clippy::needless_pass_by_value)] // The runtime calls it so.
-pub fn on_error<C: Controller>(
-    object: Arc<DeserializeGuard<C::Object>>,
-    error: &ReconcileError,
-    driver: Arc<Driver>,
-) -> Action {
+pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileError, driver: Arc<Driver>) -> Action {
     let meta = object.meta();
     let (namespace, name) = (
         meta.namespace.clone().unwrap_or_default(),

@@ -5,6 +5,7 @@ pub mod args;
 pub mod context;
 pub mod controller;
 pub mod driver;
+pub mod guard;
 pub mod health;
 pub mod invalid;
 pub mod leader;

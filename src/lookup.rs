@@ -13,17 +13,17 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
-use kube::core::DeserializeGuard;
 use kube::{Api, Client, Error, Resource};
 
 use crate::apply::Kind;
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::watch::{Watched, Watches};
 
 /// A kind that is looked up.
 pub trait Looked: Kind + Send + Sync + 'static {
     /// Its watch, if its objects are kept.
-    fn watched(_: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(_: &Watches) -> Option<&Watched<Guard<Self>>> {
         None
     }
 
@@ -37,19 +37,19 @@ impl Looked for ControllerRevision {}
 impl Looked for Deployment {}
 
 impl Looked for Job {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.jobs)
     }
 }
 
 impl Looked for Pod {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.pods)
     }
 }
 
 impl Looked for FlywheelPipeline {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.pipelines)
     }
 
@@ -59,7 +59,7 @@ impl Looked for FlywheelPipeline {
 }
 
 impl Looked for FlywheelRun {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.runs)
     }
 
@@ -69,7 +69,7 @@ impl Looked for FlywheelRun {
 }
 
 impl Looked for ModelVersion {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.versions)
     }
 
@@ -82,7 +82,7 @@ impl Looked for ModelVersion {
 }
 
 impl Looked for Rollout {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.rollouts)
     }
 
@@ -92,13 +92,13 @@ impl Looked for Rollout {
 }
 
 impl Looked for BiasPolicy {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.policies)
     }
 }
 
 impl Looked for Approval {
-    fn watched(watches: &Watches) -> Option<&Watched<DeserializeGuard<Self>>> {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
         Some(&watches.approvals)
     }
 
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
 
     /// The objects that the watches know and that the choice takes or, if they cannot be read, might take. They are in the
     /// order of their names, as the API server lists them: what is decided on a list must not depend on who lists it.
-    fn here<K: Looked>(&self, choice: Choice<'_>) -> Option<Vec<Arc<DeserializeGuard<K>>>> {
+    fn here<K: Looked>(&self, choice: Choice<'_>) -> Option<Vec<Arc<Guard<K>>>> {
         let mut all = K::watched(self.stores()?)?.within(self.namespace)?;
         all.retain(|guard| match &guard.0 {
             Ok(object) => choice.takes(object),
@@ -234,7 +234,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The object of that name, if the watches know one.
-    fn known<K: Looked>(&self, name: &str) -> Option<Arc<DeserializeGuard<K>>> {
+    fn known<K: Looked>(&self, name: &str) -> Option<Arc<Guard<K>>> {
         K::watched(self.stores()?)?.find(self.namespace, name)
     }
 
@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
         if let Some(found) = self.known::<K>(name) {
             return Ok(found.0.as_ref().ok().cloned());
         }
-        let all: Api<DeserializeGuard<K>> = Api::namespaced(self.client.clone(), self.namespace);
+        let all: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
         Ok(all.get_opt(name).await?.and_then(|guard| guard.0.ok()))
     }
 
@@ -270,8 +270,9 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.chosen(choice, &view).filter(|known| known.unreadable.is_empty()) {
             return Ok(known.readable);
         }
-        let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
-        Ok(api.list(&choice.params()).await?.items.iter().map(view).collect())
+        let all: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
+        let listed = all.list(&choice.params()).await?.items.into_iter();
+        listed.map(|guard| guard.whole().map(|object| view(&object))).collect()
     }
 
     /// All objects of the choice, whether they can be read or not.
@@ -288,9 +289,9 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.chosen(choice, &view) {
             return Ok(known);
         }
-        let all: Api<DeserializeGuard<K>> = Api::namespaced(self.client.clone(), self.namespace);
+        let all: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
         let mut found = Guarded::none();
-        for DeserializeGuard(one) in all.list(&choice.params()).await? {
+        for Guard(one) in all.list(&choice.params()).await? {
             match one {
                 Ok(object) => found.readable.push(view(&object)),
                 Err(broken) => found.unreadable.push(broken.metadata),

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::controller::Controller;
+use crate::guard::Guard;
 
 pub mod objects;
 
@@ -116,7 +116,7 @@ impl Metrics {
     }
 
     /// Shows the objects of this controller from now on.
-    pub fn watch_store<C: Controller>(&self, store: Store<DeserializeGuard<C::Object>>) {
+    pub fn watch_store<C: Controller>(&self, store: Store<Guard<C::Object>>) {
         let show: Show = Box::new(move |families| {
             for guard in store.state() {
                 if let Ok(object) = &guard.0 {

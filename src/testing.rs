@@ -96,3 +96,12 @@ pub fn context(client: Client) -> Context {
     let metrics = Arc::new(Metrics::new().unwrap());
     Context::new(client, "test", settings, metrics, Arc::new(Health::default()))
 }
+
+/// A Rollout as the API server has it.
+pub fn rollout(name: &str) -> Value {
+    json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "Rollout",
+        "metadata": { "name": name, "namespace": "shop", "uid": "u", "resourceVersion": "7" },
+        "spec": { "modelVersionRef": { "name": "eta-2" }, "plan": {
+            "targetRef": { "kind": "Deployment", "name": "eta" },
+            "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" } } } })
+}

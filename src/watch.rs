@@ -15,7 +15,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -25,19 +25,20 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use crate::guard::Guard;
 use crate::health::Health;
 
 /// So many seconds a watch lasts; then it goes on in a new one. One whose connection is dead without a word is begun anew a
 /// few seconds later: until then nobody hears of what people ask for.
 pub const LASTS: u32 = 55;
 
+/// So many objects are listed at once when a watch begins: a page is in memory as text and as objects.
+const PAGE: u32 = 100;
+
 /// What all watches have in common.
 pub fn lasting() -> watcher::Config {
-    watcher::Config::default().timeout(LASTS)
+    watcher::Config::default().timeout(LASTS).page_size(PAGE)
 }
-
-/// An object that may be unreadable.
-pub type Guard<K> = DeserializeGuard<K>;
 
 /// What a listener is told.
 #[derive(Clone, Debug)]
@@ -139,7 +140,8 @@ where
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let any = lasting();
         let config = self.labels.map_or(any.clone(), |labels| any.labels(labels));
-        // Who wrote which field takes as much room as the fields, and no decision asks for it of what is watched.
+        // Who wrote which field takes as much room as the fields, and no decision asks for it of what is watched: a guard
+        // has left it out already, metadata alone has not.
         let lean = |object: &mut O| object.meta_mut().managed_fields = None;
         let mut events = pin!(watcher(api, config).default_backoff().modify(lean));
         while let Some(event) = events.next().await {

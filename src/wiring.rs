@@ -10,7 +10,6 @@ use std::sync::Arc;
 use flywheel_api::{Approval, FlywheelRun, Rollout};
 use futures::{Stream, StreamExt, stream};
 use kube::Resource;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -19,16 +18,13 @@ use self::news::{all, news, outline, present, run_outline, spec};
 use crate::context::Context;
 use crate::controller::{Controller, Related, RelatedKind};
 use crate::driver::{Driver, on_error, reconcile};
+use crate::guard::Guard;
 use crate::watch::Watches;
 
 /// Objects of this controller that a change concerns.
-fn concerned<C: Controller>(
-    watches: &Watches,
-    namespace: &str,
-    related: &Related,
-) -> Vec<ObjectRef<DeserializeGuard<C::Object>>> {
+fn concerned<C: Controller>(watches: &Watches, namespace: &str, related: &Related) -> Vec<ObjectRef<Guard<C::Object>>> {
     let here = C::watched(watches).within(namespace).unwrap_or_default();
-    let concerned = |guard: &&Arc<DeserializeGuard<C::Object>>| {
+    let concerned = |guard: &&Arc<Guard<C::Object>>| {
         let object = guard.0.as_ref();
         object.is_ok_and(|object| C::concerns(object, related))
     };
@@ -36,7 +32,7 @@ fn concerned<C: Controller>(
     concerned.map(|guard| ObjectRef::from_obj(guard.as_ref())).collect()
 }
 
-type Built<C> = kube::runtime::Controller<DeserializeGuard<<C as Controller>::Object>>;
+type Built<C> = kube::runtime::Controller<Guard<<C as Controller>::Object>>;
 
 /// Adds these objects as related ones of that kind.
 fn told<C: Controller, O>(
@@ -89,7 +85,7 @@ fn add<C: Controller>(controller: Built<C>, watches: &Arc<Watches>, kind: Relate
         RelatedKind::Run => told::<C, _>(controller, watches, kind, all(watches.runs.listen())),
         RelatedKind::RunOutline => {
             let runs = news(watches.runs.listen(), run_outline);
-            told_about::<C, DeserializeGuard<FlywheelRun>>(controller, watches, kind, runs, |run| {
+            told_about::<C, Guard<FlywheelRun>>(controller, watches, kind, runs, |run| {
                 Some(run.0.as_ref().ok()?.spec.pipeline_ref.name.clone())
             })
         }
@@ -98,14 +94,14 @@ fn add<C: Controller>(controller: Built<C>, watches: &Arc<Watches>, kind: Relate
         RelatedKind::Rollout => told::<C, _>(controller, watches, kind, all(watches.rollouts.listen())),
         RelatedKind::RolloutOutline => {
             let rollouts = news(watches.rollouts.listen(), outline);
-            told_about::<C, DeserializeGuard<Rollout>>(controller, watches, kind, rollouts, |rollout| {
+            told_about::<C, Guard<Rollout>>(controller, watches, kind, rollouts, |rollout| {
                 Some(rollout.0.as_ref().ok()?.spec.plan.target_ref.name.clone())
             })
         }
         RelatedKind::BiasPolicy => told::<C, _>(controller, watches, kind, news(watches.policies.listen(), spec)),
         RelatedKind::Approval => {
             let approvals = all(watches.approvals.listen());
-            told_about::<C, DeserializeGuard<Approval>>(controller, watches, kind, approvals, |approval| {
+            told_about::<C, Guard<Approval>>(controller, watches, kind, approvals, |approval| {
                 Some(approval.0.as_ref().ok()?.spec.subject_ref.name.clone())
             })
         }
@@ -115,14 +111,14 @@ fn add<C: Controller>(controller: Built<C>, watches: &Arc<Watches>, kind: Relate
 /// The objects that each change of the settings may concern.
 fn changes<C: Controller>(
     receiver: watch::Receiver<Arc<flywheel_engine::settings::Settings>>,
-    store: Store<DeserializeGuard<C::Object>>,
-) -> impl Stream<Item = ObjectRef<DeserializeGuard<C::Object>>> + Send + 'static {
+    store: Store<Guard<C::Object>>,
+) -> impl Stream<Item = ObjectRef<Guard<C::Object>>> + Send + 'static {
     let changed = stream::unfold(receiver, |mut receiver| async move {
         receiver.changed().await.ok()?;
         Some(((), receiver))
     });
     changed.flat_map(move |()| {
-        let uses = |guard: &&Arc<DeserializeGuard<C::Object>>| guard.0.as_ref().is_ok_and(C::uses_settings);
+        let uses = |guard: &&Arc<Guard<C::Object>>| guard.0.as_ref().is_ok_and(C::uses_settings);
         let all = store.state();
         let concerned = all.iter().filter(uses).map(|guard| ObjectRef::from_obj(guard.as_ref()));
         stream::iter(concerned.collect::<Vec<_>>())

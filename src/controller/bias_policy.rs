@@ -8,11 +8,11 @@ use flywheel_engine::decision::Decision;
 use flywheel_engine::view::Policies;
 use futures::try_join;
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::lookup::{Choice, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -29,7 +29,7 @@ impl Controller for BiasPolicies {
     const MIRRORS: bool = true;
     const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::RunOutline];
 
-    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<BiasPolicy>> {
+    fn watched(watches: &Watches) -> &Watched<Guard<BiasPolicy>> {
         &watches.policies
     }
 

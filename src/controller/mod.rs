@@ -8,12 +8,12 @@ use flywheel_engine::decision::Decision;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
 use serde::Serialize;
 
 use crate::apply::Kind;
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::lookup::Reader;
 use crate::metrics::objects::Shown;
 use crate::watch::{Watched, Watches};
@@ -45,7 +45,7 @@ pub trait Controller: Send + Sync + 'static {
     const MIRRORS: bool = false;
 
     /// The watch of the kind.
-    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Self::Object>>;
+    fn watched(watches: &Watches) -> &Watched<Guard<Self::Object>>;
 
     /// Whether a change of a related object of the same namespace may concern this object.
     fn concerns(object: &Self::Object, related: &Related) -> bool;

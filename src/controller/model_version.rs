@@ -13,11 +13,11 @@ use futures::future::try_join_all;
 use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::lookup::{Choice, Field, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -38,7 +38,7 @@ impl Controller for ModelVersions {
         RelatedKind::ModelVersionSpec,
     ];
 
-    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<ModelVersion>> {
+    fn watched(watches: &Watches) -> &Watched<Guard<ModelVersion>> {
         &watches.versions
     }
 

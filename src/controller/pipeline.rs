@@ -12,11 +12,11 @@ use flywheel_engine::view::LiveView;
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, try_join};
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::lookup::{Choice, Field, Guarded, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -39,7 +39,7 @@ impl Controller for Pipelines {
         RelatedKind::DeploymentSpec,
     ];
 
-    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<FlywheelPipeline>> {
+    fn watched(watches: &Watches) -> &Watched<Guard<FlywheelPipeline>> {
         &watches.pipelines
     }
 

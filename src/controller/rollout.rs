@@ -10,11 +10,11 @@ use futures::future::{BoxFuture, join_all};
 use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::lookup::{Choice, Guarded, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -37,7 +37,7 @@ impl Controller for Rollouts {
         RelatedKind::Approval,
     ];
 
-    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Rollout>> {
+    fn watched(watches: &Watches) -> &Watched<Guard<Rollout>> {
         &watches.rollouts
     }
 

@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::DeserializeGuard;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::lookup::{Choice, Field, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -40,7 +40,7 @@ impl Controller for Runs {
         RelatedKind::Approval,
     ];
 
-    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<FlywheelRun>> {
+    fn watched(watches: &Watches) -> &Watched<Guard<FlywheelRun>> {
         &watches.runs
     }
 

@@ -9,16 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::{Related, RelatedKind};
-use crate::testing::{Sent, Server, context, name, refusal};
+use crate::testing::{Sent, Server, context, name, refusal, rollout};
 use crate::watch::{Watched, Watches};
-
-fn rollout(name: &str) -> Value {
-    json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "Rollout",
-        "metadata": { "name": name, "namespace": "shop", "uid": "u", "resourceVersion": "7" },
-        "spec": { "modelVersionRef": { "name": "eta-2" }, "plan": {
-            "targetRef": { "kind": "Deployment", "name": "eta" },
-            "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" } } } })
-}
 
 /// A controller that does what the object's name says; its statuses may be those of a mirror.
 struct Obedient<const MIRROR: bool = false>;
@@ -33,7 +25,7 @@ impl<const MIRROR: bool> Controller for Obedient<MIRROR> {
     const MIRRORS: bool = MIRROR;
     const RELATED: &'static [RelatedKind] = &[];
 
-    fn watched(watches: &Watches) -> &Watched<DeserializeGuard<Rollout>> {
+    fn watched(watches: &Watches) -> &Watched<Guard<Rollout>> {
         &watches.rollouts
     }
 
@@ -219,7 +211,7 @@ async fn what_is_in_progress_is_looked_at_live_again_soon_although_no_watch_tell
     let answer = object.clone();
     let client = server.client(move |_| (200, answer.clone()));
     let driver = settled(client);
-    let object: Arc<DeserializeGuard<Rollout>> = Arc::new(serde_json::from_value(object).unwrap());
+    let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(object).unwrap());
     let look = async || reconcile::<Obedient>(object.clone(), driver.clone()).await.unwrap();
     // Live, then in the stores.
     assert_eq!(
@@ -282,7 +274,7 @@ async fn a_reconcile_that_hangs_is_given_up() {
 #[tokio::test]
 async fn pauses_double_with_failures_in_a_row_and_end_at_five_minutes() {
     let (driver, _) = driver(accepted);
-    let object: Arc<DeserializeGuard<Rollout>> = Arc::new(serde_json::from_value(rollout("waits")).unwrap());
+    let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(rollout("waits")).unwrap());
     let pause = || on_error::<Obedient>(object.clone(), &ReconcileError::Timeout, driver.clone());
     for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
         assert_eq!(pause(), Action::requeue(Duration::from_secs(seconds)));
@@ -356,7 +348,7 @@ async fn an_object_that_cannot_be_read_says_so_itself() {
     let (driver, server) = driver(accepted);
     let mut broken = rollout("broken");
     broken["spec"]["desiredState"] = json!("Rewind");
-    let object: DeserializeGuard<Rollout> = serde_json::from_value(broken).unwrap();
+    let object: Guard<Rollout> = serde_json::from_value(broken).unwrap();
     reconcile::<Obedient>(Arc::new(object), driver.clone()).await.unwrap();
     let (method, path, body) = server.only_write();
     assert_eq!(method, Method::PATCH);

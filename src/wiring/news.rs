@@ -11,8 +11,8 @@ use flywheel_api::flywheel_run::StageState;
 use flywheel_api::{FlywheelRun, Rollout};
 use futures::{Stream, StreamExt};
 use kube::Resource;
-use kube::core::DeserializeGuard;
 
+use crate::guard::Guard;
 use crate::watch::Change;
 
 /// Objects whose facet, a number that changes with what is looked at, changed, and those that are gone. When the watch
@@ -76,7 +76,7 @@ fn passed<O: Resource>(
 
 /// What the neighbours of a Rollout look at: what users write, the outline of its phase, its target, the two sides, and
 /// when it settled. One that cannot be read is news whenever it changes.
-pub fn outline(rollout: &DeserializeGuard<Rollout>) -> u64 {
+pub fn outline(rollout: &Guard<Rollout>) -> u64 {
     facet(rollout, |rollout| {
         let seen = rollout.status.as_ref().map(|s| {
             let settled = (&s.promoted_at, &s.finished_at);
@@ -88,7 +88,7 @@ pub fn outline(rollout: &DeserializeGuard<Rollout>) -> u64 {
 
 /// What the neighbours of a run look at: what users write, its owners, whether it begins, works and has ended, its
 /// snapshot, and what the bias policies said of which version.
-pub fn run_outline(run: &DeserializeGuard<FlywheelRun>) -> u64 {
+pub fn run_outline(run: &Guard<FlywheelRun>) -> u64 {
     facet(run, |run| {
         let seen = run.status.as_ref().map(|s| {
             let works = s.stages.iter().any(|stage| stage.state == StageState::Running);
@@ -100,7 +100,7 @@ pub fn run_outline(run: &DeserializeGuard<FlywheelRun>) -> u64 {
 }
 
 /// What users write, and what else is seen of an object. One that cannot be read is news whenever it changes.
-fn facet<K: Resource>(guard: &DeserializeGuard<K>, seen: impl FnOnce(&K) -> serde_json::Result<String>) -> u64 {
+fn facet<K: Resource>(guard: &Guard<K>, seen: impl FnOnce(&K) -> serde_json::Result<String>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &guard.0 {
         Ok(object) => (spec(object), seen(object).unwrap_or_default()).hash(&mut hasher),
@@ -125,9 +125,9 @@ mod tests {
 
     use super::*;
 
-    type Guard = DeserializeGuard<Rollout>;
+    type Seen = Guard<Rollout>;
 
-    fn rollout(uid: &str, version: &str, phase: &str, message: &str) -> Guard {
+    fn rollout(uid: &str, version: &str, phase: &str, message: &str) -> Seen {
         let object = json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "Rollout",
             "metadata": { "name": "up", "uid": uid, "resourceVersion": version },
             "spec": { "modelVersionRef": { "name": "eta-2" }, "plan": {
@@ -138,12 +138,12 @@ mod tests {
         serde_json::from_value(object).expect("a guard takes everything")
     }
 
-    fn applied(object: Guard) -> Change<Guard> {
+    fn applied(object: Seen) -> Change<Seen> {
         Change::Applied(Arc::new(object))
     }
 
-    async fn told(changes: Vec<Change<Guard>>) -> Vec<String> {
-        let version = |o: Arc<Guard>| o.meta().resource_version.clone();
+    async fn told(changes: Vec<Change<Seen>>) -> Vec<String> {
+        let version = |o: Arc<Seen>| o.meta().resource_version.clone();
         news(stream::iter(changes), outline)
             .filter_map(|o| async { version(o) })
             .collect()
@@ -170,8 +170,8 @@ mod tests {
             rollout("a", "1", "Progressing", ""),
             rollout("b", "2", "Progressing", ""),
         );
-        let begun = |object: &Guard| [Change::Begun, applied(object.clone())];
-        let mut events: Vec<Change<Guard>> = begun(&one).into();
+        let begun = |object: &Seen| [Change::Begun, applied(object.clone())];
+        let mut events: Vec<Change<Seen>> = begun(&one).into();
         events.push(applied(other.clone()));
         // The first one went without that anybody heard of it: the other one may have waited for that.
         events.extend(begun(&other));

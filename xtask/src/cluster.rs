@@ -47,8 +47,19 @@ pub struct Options {
     pub name: String,
     /// What it consists of.
     pub profile: Profile,
-    /// Whether the audit log also names who read what; writes are always in it.
-    pub audit_reads: bool,
+    /// What its audit log holds.
+    pub audit: Audit,
+}
+
+/// What an audit log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Audit {
+    /// Every write in full, and what the operator reads.
+    Writes,
+    /// Also who else reads what.
+    Reads,
+    /// Who wrote, for measurements: little, and the same for all who are compared.
+    Bench,
 }
 
 /// A cluster that has been brought up.
@@ -118,7 +129,7 @@ pub fn run(args: Args) -> Result<()> {
             let cluster = up(&Options {
                 name: which.name,
                 profile,
-                audit_reads,
+                audit: if audit_reads { Audit::Reads } else { Audit::Writes },
             })?;
             println!("KUBECONFIG={}", cluster.kubeconfig.display());
         }
@@ -147,12 +158,12 @@ pub fn up(options: &Options) -> Result<Cluster> {
     if let Some(record) = home.record()
         && bring_up::is_well(&home, &record)
     {
-        if record.profile != options.profile || record.audit_reads != options.audit_reads {
+        if record.profile != options.profile || record.audit != options.audit {
             bail!(
-                "the cluster {name} is up with other settings ({:?}, reads in the audit log: {}): take another name, \
+                "the cluster {name} is up with other settings ({:?}, in the audit log: {:?}): take another name, \
                  or take it down with `cargo xtask cluster down --name {name}`",
                 record.profile,
-                record.audit_reads,
+                record.audit,
                 name = home.name,
             );
         }
@@ -250,7 +261,7 @@ fn kubectl(kubeconfig: &Path) -> Result<Command> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     profile: Profile,
-    audit_reads: bool,
+    audit: Audit,
     network: Network,
 }
 
@@ -303,7 +314,7 @@ impl Home {
         };
         let record = Record {
             profile: options.profile,
-            audit_reads: options.audit_reads,
+            audit: options.audit,
             network,
         };
         let text = serde_json::to_vec_pretty(&record).context("cannot write the record of a cluster")?;

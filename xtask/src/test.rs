@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use self::count::{Call, Count};
 use self::rights::Rights;
-use crate::cluster::{self, Cluster, Options, Profile};
+use crate::cluster::{self, Audit, Cluster, Options, Profile};
 use crate::existing::Existing;
 use crate::operator::{Operator, free_port};
 use crate::tools::{self, Tool};
@@ -26,7 +26,7 @@ const API_THREADS: u32 = 28;
 const FAULT_THREADS: u32 = 4;
 const LONG_FAULT_THREADS: u32 = 2;
 /// With `--long` each of them begins further histories for so many seconds.
-const LONG: u32 = 420;
+const LONG: u32 = 280;
 /// Tests on a node wait for pods most of the time.
 const NODE_THREADS: u32 = 10;
 
@@ -160,7 +160,7 @@ fn up(args: &Args, profile: Profile, suffix: &str) -> Result<Cluster> {
     cluster::up(&Options {
         name: format!("{}-{suffix}", args.name),
         profile,
-        audit_reads: false,
+        audit: Audit::Writes,
     })
 }
 

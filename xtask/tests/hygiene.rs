@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xtask::cluster::{self, Cluster, Options, Profile};
+use xtask::cluster::{self, Audit, Cluster, Options, Profile};
 
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -16,7 +16,7 @@ fn options(name: &str, profile: Profile) -> Options {
     Options {
         name: format!("{name}-{}", std::process::id()),
         profile,
-        audit_reads: false,
+        audit: Audit::Writes,
     }
 }
 
@@ -251,7 +251,7 @@ fn a_cluster_that_is_well_is_found_again_and_one_that_does_not_exist_is_down() -
         "a well cluster was started anew"
     );
     let other = Options {
-        audit_reads: true,
+        audit: Audit::Reads,
         ..options.clone()
     };
     let refused = cluster::up(&other).map_err(|error| error.to_string());

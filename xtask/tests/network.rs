@@ -6,7 +6,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use xtask::cluster::{self, Cluster, Options, Profile};
+use xtask::cluster::{self, Audit, Cluster, Options, Profile};
 
 /// Longer than the pauses after which a client sends the first packet of a connection again: 1, 2, 3, 4, 5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,7 +38,7 @@ fn a_connection_that_was_begun_before_its_service_was_known_is_answered_once_it_
     let cluster = cluster::up(&Options {
         name: name.clone(),
         profile: Profile::Full,
-        audit_reads: false,
+        audit: Audit::Writes,
     })?;
     let answered = begin_early(&cluster);
     cluster::down(&name)?;

@@ -73,16 +73,7 @@ async fn told(story: Story, name: String, plans: Vec<Plan>) -> End {
     for proxy in proxies.iter().filter(|p| p.reads().is_ignorant()) {
         proxy.reads().forget();
     }
-    let writes = || proxies.iter().map(Proxy::writes).sum();
-    let mut before: usize = writes();
-    loop {
-        tokio::time::sleep(REST).await;
-        let now = writes();
-        if now == before {
-            break;
-        }
-        before = now;
-    }
+    let writes = at_rest(&proxies).await;
     let end = End {
         picture: Picture::take(&ended).await,
         made: proxies
@@ -91,12 +82,29 @@ async fn told(story: Story, name: String, plans: Vec<Plan>) -> End {
             .map(|line| line.replace(&ended.namespace, "NS"))
             .map(|line| masked(&line))
             .collect(),
-        writes: before,
+        writes,
         committed: proxies.iter().map(Proxy::committed).sum(),
         journal: proxies.first().map(|p| p.reads().journal()).unwrap_or_default(),
     };
     ended.finish().await;
     end
+}
+
+/// Waits until nobody writes, nor may write when a read that is never answered is given up; says how many writes were.
+async fn at_rest(proxies: &[Proxy]) -> usize {
+    let busy = || {
+        let writes: usize = proxies.iter().map(Proxy::writes).sum();
+        (writes, proxies.iter().any(|p| p.reads().hangs()))
+    };
+    let mut before = busy();
+    loop {
+        tokio::time::sleep(REST).await;
+        let now = busy();
+        if now == before && !now.1 {
+            return now.0;
+        }
+        before = now;
+    }
 }
 
 /// A line of what was made, without the hashes of UIDs in which the names of Jobs and snapshots end.

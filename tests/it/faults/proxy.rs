@@ -333,7 +333,10 @@ impl Shared {
             Asked::Live(kind) => match self.reads.looked(&kind) {
                 None => self.forward(sent).await,
                 Some(Answered::With(code)) => refusal(code),
-                Some(Answered::Never) => std::future::pending().await,
+                Some(Answered::Never) => {
+                    let _asked = self.reads.hang();
+                    std::future::pending().await
+                }
                 Some(Answered::Late) => {
                     let (parts, body) = self.forward(sent).await.into_parts();
                     let body = whole(body).await;

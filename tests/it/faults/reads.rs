@@ -97,6 +97,8 @@ pub struct Reads {
     state: Mutex<State>,
     /// How all watches have to end.
     end: watch::Sender<End>,
+    /// Held once more by each read that hangs.
+    hanging: Arc<()>,
 }
 
 /// How a watch has to end.
@@ -186,6 +188,7 @@ impl Reads {
         Self {
             state: Mutex::new(state),
             end: watch::Sender::new(End::Late),
+            hanging: Arc::default(),
         }
     }
 
@@ -226,6 +229,16 @@ impl Reads {
     pub fn is_ignorant(&self) -> bool {
         let state = self.state();
         state.committed && matches!(state.twist, Some(Twist::Event(_, Told::Not)))
+    }
+
+    /// A read that hangs for as long as this is held.
+    pub fn hang(&self) -> Arc<()> {
+        Arc::clone(&self.hanging)
+    }
+
+    /// Whether somebody still waits for an answer that never comes.
+    pub fn hangs(&self) -> bool {
+        Arc::strong_count(&self.hanging) > 1
     }
 
     /// From now on all is told anew.

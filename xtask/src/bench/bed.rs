@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use super::audit::{self, Log, Write};
 use super::process::Process;
 use crate::chart;
-use crate::cluster::{self, Cluster, Options, Profile};
+use crate::cluster::{self, Audit, Cluster, Options, Profile};
 use crate::operator::{Operator, free_port};
 
 /// Objects that are made at the same time.
@@ -58,7 +58,7 @@ impl Bed {
         let cluster = cluster::up(&Options {
             name: name.to_owned(),
             profile: Profile::Api,
-            audit_reads: false,
+            audit: Audit::Bench,
         })?;
         chart::install(&cluster, None, settings)?;
         let runtime = Runtime::new().context("cannot start the runtime")?;

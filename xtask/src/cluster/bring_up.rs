@@ -123,7 +123,7 @@ fn control_plane(home: &Home, record: &Record, place: &Place) -> Result<()> {
         place,
         network: &record.network,
         identities: &identities,
-        audit_reads: record.audit_reads,
+        audit: record.audit,
     };
     phase("API server", || {
         control_plane::start_etcd(place, &record.network, record.network.etcd_port)?;

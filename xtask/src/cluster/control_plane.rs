@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::Audit;
 use super::identities::Identities;
 use super::network::Network;
 use super::processes::Place;
@@ -19,16 +20,19 @@ pub struct ControlPlane<'a> {
     pub network: &'a Network,
     /// Its certificates.
     pub identities: &'a Identities,
-    /// Whether the audit log also names reads.
-    pub audit_reads: bool,
+    /// What the audit log holds.
+    pub audit: Audit,
 }
 
 impl ControlPlane<'_> {
     /// Starts the API server with its audit log.
     pub fn start_api_server(&self) -> Result<()> {
-        let reads = if self.audit_reads { "Metadata" } else { "None" };
         let policy = self.place.state.join("audit-policy.yaml");
-        let rules = include_str!("audit-policy.yaml").replace("READS", reads);
+        let rules = match self.audit {
+            Audit::Writes => include_str!("audit-policy.yaml").replace("READS", "None"),
+            Audit::Reads => include_str!("audit-policy.yaml").replace("READS", "Metadata"),
+            Audit::Bench => include_str!("audit-policy-bench.yaml").to_owned(),
+        };
         cache::write(&policy, rules.replace("OPERATOR", &chart::operator()))?;
         let mut flags = self.serving();
         flags.extend(self.authentication());

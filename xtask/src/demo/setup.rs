@@ -10,7 +10,7 @@ use super::Args;
 use super::bars::Bars;
 use super::early;
 use super::kube::{self, Kube};
-use crate::cluster::{self, Cluster, Options, Profile};
+use crate::cluster::{self, Audit, Cluster, Options, Profile};
 use crate::image::{self, Image, Recipe};
 use crate::quickship::Runtime;
 use crate::tools::{self, Tool};
@@ -72,7 +72,7 @@ fn cluster(args: &Args, bars: &Bars) -> Result<Cluster> {
     let cluster = cluster::up(&Options {
         name: CLUSTER.to_owned(),
         profile: Profile::Full,
-        audit_reads: false,
+        audit: Audit::Writes,
     })?;
     bar.done("Kubernetes is up");
     Ok(cluster)

@@ -105,16 +105,41 @@ pub fn is_told(status: &ModelVersionStatus, type_: LineageType) -> bool {
     }
 }
 
-/// The lineage with everything that the new status tells and the old entries do not; `cause` is what the state came of.
+/// A state to which a version came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The state.
+    pub state: VersionState,
+    /// What it came of.
+    pub cause: Option<LineageSubject>,
+}
+
+impl Reached {
+    fn fact(&self) -> Fact {
+        Fact {
+            type_: self.state.into(),
+            subjects: self.cause.clone().into_iter().collect(),
+            facts: of_state(self.state),
+        }
+    }
+
+    fn is_told_by(&self, entry: &LineageEntry) -> bool {
+        entry.type_ == self.state.into() && entry.subjects.iter().eq(&self.cause)
+    }
+}
+
+/// The lineage with everything that the new status tells and the old entries do not. `passed` are the states that the
+/// version has certainly been in, whether or not somebody looked at that time; `present` is the one of the status.
 #[must_use]
 pub fn extended(
     version: &ModelVersion,
     status: &ModelVersionStatus,
-    cause: Option<LineageSubject>,
+    passed: &[Reached],
+    present: &Reached,
     now: Timestamp,
 ) -> Option<Lineage> {
     let mut entries = status.lineage.clone().map(|l| l.entries).unwrap_or_default();
-    for fact in missing(version, status, &entries, cause) {
+    for fact in missing(version, status, &entries, passed, present) {
         push(&mut entries, version, fact, now);
     }
     let last = entries.last()?;
@@ -132,7 +157,8 @@ fn missing(
     version: &ModelVersion,
     status: &ModelVersionStatus,
     entries: &[LineageEntry],
-    cause: Option<LineageSubject>,
+    passed: &[Reached],
+    present: &Reached,
 ) -> Vec<Fact> {
     let mut facts = Vec::new();
     if entries.is_empty() {
@@ -159,13 +185,15 @@ fn missing(
             facts,
         }));
     }
-    let last = entries.iter().rev().find_map(|e| e.type_.state()).unwrap_or_default();
-    if status.state != last {
-        facts.push(Fact {
-            type_: status.state.into(),
-            subjects: cause.into_iter().collect(),
-            facts: of_state(status.state),
-        });
+    // A chain that was begun anew tells of what came later: when the rest was is not known.
+    let rebuilt = had_lineage(version) && entries.first().is_none_or(|e| e.type_ == LineageType::Rebuilt);
+    let unseen = |state: &&Reached| !rebuilt && !entries.iter().any(|e| state.is_told_by(e));
+    facts.extend(passed.iter().filter(unseen).map(Reached::fact));
+    let of_facts = facts.iter().map(|f| f.type_);
+    let all = entries.iter().map(|e| e.type_).chain(of_facts);
+    let last = all.rev().find_map(LineageType::state).unwrap_or_default();
+    if present.state != last {
+        facts.push(present.fact());
     }
     facts
 }

@@ -11,7 +11,11 @@ fn at(second: i64) -> Timestamp {
 fn seen(version: &mut ModelVersion, second: i64) {
     let status = version.status.get_or_insert_default();
     let status = status.clone();
-    let lineage = extended(version, &status, None, at(second));
+    let present = Reached {
+        state: status.state,
+        cause: None,
+    };
+    let lineage = extended(version, &status, &[], &present, at(second));
     version.status.as_mut().unwrap().lineage = lineage;
 }
 

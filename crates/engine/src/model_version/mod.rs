@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use flywheel_api::condition;
-use flywheel_api::flywheel_run::RunOutcome;
-use flywheel_api::lineage::LineageSubject;
+use flywheel_api::flywheel_run::{FlywheelRunStatus, RunOutcome};
 use flywheel_api::model_version::{DeploymentRecord, ModelVersionStatus, VersionState};
 use flywheel_api::names;
 use flywheel_api::reference::UidRef;
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::binding;
 use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Patch, PatchKind, Wait};
-use crate::lineage;
+use crate::lineage::{self, Reached};
 use crate::standing::{Kind, Standing};
 
 mod keep;
@@ -144,7 +143,8 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
             format!("Version {name} is {}.", words(state)),
         ));
     }
-    status.lineage = lineage::extended(&o.version, &status, cause(o, &name, state), o.now);
+    let present = reached(o, &name, state);
+    status.lineage = lineage::extended(&o.version, &status, &passed(o, &name, stored.state), &present, o.now);
     let generation = o.version.metadata.generation;
     status.observed_generation = generation.unwrap_or_default();
     let standing = match needed {
@@ -221,12 +221,7 @@ fn deployments(o: &ModelVersionObservation, name: &str) -> Vec<DeploymentRecord>
 }
 
 fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> VersionState {
-    let mine = |r: &&Delivery| r.candidate == name;
-    let last = o
-        .rollouts
-        .iter()
-        .filter(mine)
-        .max_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    let last = last(o, |r| r.candidate == name);
     let rolling = last.is_some_and(|r| r.phase.holds_target());
     match (rolling, !o.serves.is_empty(), last.map(|r| r.phase)) {
         (true, ..) => VersionState::RollingOut,
@@ -266,31 +261,46 @@ fn from_run(o: &ModelVersionObservation, stored: VersionState) -> VersionState {
         Some(RunOutcome::Rejected | RunOutcome::Cancelled | RunOutcome::Failed | RunOutcome::Skipped) => {
             VersionState::Rejected
         }
-        Some(RunOutcome::Registered) => VersionState::Approved,
-        _ if run.rollout.is_some() => VersionState::Approved,
+        _ if is_approved(run) => VersionState::Approved,
         _ => VersionState::Candidate,
     }
 }
 
-/// What the state came of: the Rollout that put the version where it is, or took its place; otherwise its run.
-fn cause(o: &ModelVersionObservation, name: &str, state: VersionState) -> Option<LineageSubject> {
-    let of = |own: bool| {
-        let from = move |r: &&Delivery| match own {
-            true => r.candidate == name,
-            false => r.baseline.as_deref() == Some(name) && r.candidate != name,
-        };
-        let last = o.rollouts.iter().filter(from);
-        last.max_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
-    };
+/// Whether a run let its version pass: it registered it, or means to deliver it.
+fn is_approved(run: &FlywheelRunStatus) -> bool {
+    run.outcome == Some(RunOutcome::Registered) || run.rollout.is_some()
+}
+
+/// States that a version has certainly been in: nobody may have looked at that time, as when the operator was away.
+fn passed(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Vec<Reached> {
+    let run = o.run.as_ref().and_then(|r| r.status.as_ref());
+    let approved =
+        (stored == VersionState::Candidate && run.is_some_and(is_approved)).then_some(VersionState::Approved);
+    let delivered = last(o, |r| r.candidate == name)
+        .is_some_and(|r| matches!(r.phase, RolloutPhase::Observing | RolloutPhase::Promoted))
+        .then_some(VersionState::RollingOut);
+    let states = approved.into_iter().chain(delivered);
+    states.map(|state| reached(o, name, state)).collect()
+}
+
+/// The newest of some deliveries.
+fn last(o: &ModelVersionObservation, of: impl Fn(&Delivery) -> bool) -> Option<&Delivery> {
+    let some = o.rollouts.iter().filter(|r| of(r));
+    some.max_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
+}
+
+/// A state with what it came of: the Rollout that put the version where it is, or took its place; otherwise its run.
+fn reached(o: &ModelVersionObservation, name: &str, state: VersionState) -> Reached {
     let rollout = match state {
-        VersionState::RollingOut | VersionState::Live | VersionState::RolledBack => of(true),
-        VersionState::Superseded => of(false),
+        VersionState::RollingOut | VersionState::Live | VersionState::RolledBack => last(o, |r| r.candidate == name),
+        VersionState::Superseded => last(o, |r| r.baseline.as_deref() == Some(name) && r.candidate != name),
         VersionState::Candidate | VersionState::Rejected | VersionState::Approved => None,
     };
-    match rollout {
+    let cause = match rollout {
         Some(r) => Some(lineage::rollout(&r.name, &r.uid)),
         None => lineage::run(&o.version),
-    }
+    };
+    Reached { state, cause }
 }
 
 /// A mark that outlives the status: should it be lost, the lineage does not pretend to be a first one.

@@ -5,6 +5,8 @@ use flywheel_api::lineage::LineageType;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::lineage::finding::Remark;
 use flywheel_engine::lineage::register::{self, Register};
+use flywheel_engine::testing;
+use serde_json::json;
 
 use crate::life::Life;
 
@@ -148,4 +150,26 @@ fn heads_of_a_lost_chain_are_noted_and_those_of_the_new_one_are_held_against_it(
         1,
         "the Rollout made after it knows more entries: {cut:?}"
     );
+}
+
+/// A version that its run delivered while nobody looked: the phase in which its Rollout is found.
+fn delivered_unseen(phase: RolloutPhase) -> Vec<LineageType> {
+    let mut life = Life::begin(1, true);
+    life.settle().judge(12).pass(60);
+    let reference = testing::object(json!({ "name": "first", "uid": "rollout-first" }));
+    life.run.as_mut().unwrap().status.as_mut().unwrap().rollout = Some(reference);
+    life.serves = phase == RolloutPhase::Promoted;
+    life.deliver("first", phase).pass(60);
+    let verdict = life.verdicts().remove(0);
+    assert!(verdict.findings.is_empty(), "{verdict:?}");
+    let lineage = life.version.status.unwrap().lineage.unwrap();
+    lineage.entries.iter().map(|e| e.type_).skip(2).collect()
+}
+
+#[test]
+fn an_operator_that_was_away_while_a_version_was_approved_leaves_no_gap_in_its_lineage() {
+    use LineageType::{Approved, Live, RollingOut};
+    assert_eq!(delivered_unseen(RolloutPhase::Pending), [Approved]);
+    assert_eq!(delivered_unseen(RolloutPhase::Progressing), [Approved, RollingOut]);
+    assert_eq!(delivered_unseen(RolloutPhase::Promoted), [Approved, RollingOut, Live]);
 }

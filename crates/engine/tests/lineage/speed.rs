@@ -5,7 +5,7 @@ use std::time::Instant;
 use flywheel_api::ModelVersion;
 use flywheel_api::model_version::VersionState;
 use flywheel_engine::lineage::register::{self, Register};
-use flywheel_engine::lineage::{extended, identity, of_spec, seal};
+use flywheel_engine::lineage::{Reached, extended, identity, of_spec, seal};
 use flywheel_engine::testing::{self, at};
 use sha2::Digest as _;
 
@@ -22,7 +22,11 @@ fn first() -> ModelVersion {
         status.observed_generation = 1;
         status.state = [VersionState::Candidate, VersionState::Live][turn % 2];
         let status = status.clone();
-        version.status.as_mut().unwrap().lineage = extended(&version, &status, None, at(turn as i64));
+        let present = Reached {
+            state: status.state,
+            cause: None,
+        };
+        version.status.as_mut().unwrap().lineage = extended(&version, &status, &[], &present, at(turn as i64));
     }
     version
 }
