@@ -128,13 +128,11 @@ mod tests {
     type Seen = Guard<Rollout>;
 
     fn rollout(uid: &str, version: &str, phase: &str, message: &str) -> Seen {
-        let object = json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "Rollout",
-            "metadata": { "name": "up", "uid": uid, "resourceVersion": version },
-            "spec": { "modelVersionRef": { "name": "eta-2" }, "plan": {
-                "targetRef": { "kind": "Deployment", "name": "web" },
-                "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" } } },
-            "status": { "phase": phase, "conditions": [{ "type": "Ready", "status": "False", "reason": "Waiting",
-                "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
+        let mut object = crate::testing::rollout("up");
+        object["metadata"]["uid"] = json!(uid);
+        object["metadata"]["resourceVersion"] = json!(version);
+        object["status"] = json!({ "phase": phase, "conditions": [{ "type": "Ready", "status": "False",
+            "reason": "Waiting", "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z" }] });
         serde_json::from_value(object).expect("a guard takes everything")
     }
 

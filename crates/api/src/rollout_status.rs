@@ -87,6 +87,12 @@ impl RolloutPhase {
             Self::Preparing | Self::Progressing | Self::Holding | Self::Promoting | Self::RollingBack
         )
     }
+
+    /// Whether the version has come to serve, and nothing has taken its place yet.
+    #[must_use]
+    pub const fn is_delivered(self) -> bool {
+        matches!(self, Self::Observing | Self::Promoted)
+    }
 }
 
 /// Schema of an outcome: the phases that are ends.

@@ -37,7 +37,7 @@ async fn last_to(cluster: &Cluster, target: &str) -> Result<Rollout, Error> {
     let mut all = to(cluster, target).await?;
     all.retain(|r| {
         let phase = rollout_status(r).phase;
-        phase.holds_target() || matches!(phase, RolloutPhase::Observing | RolloutPhase::Promoted)
+        phase.holds_target() || phase.is_delivered()
     });
     all.sort_by(|a, b| newest_first(&a.metadata, &b.metadata));
     match all.into_iter().next() {

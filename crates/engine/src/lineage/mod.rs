@@ -161,14 +161,10 @@ fn missing(
     present: &Reached,
 ) -> Vec<Fact> {
     let mut facts = Vec::new();
+    let first = entries.first().map_or_else(|| beginning(version), |e| e.type_);
     if entries.is_empty() {
-        let type_ = if had_lineage(version) {
-            LineageType::Rebuilt
-        } else {
-            LineageType::Registered
-        };
         facts.push(Fact {
-            type_,
+            type_: first,
             subjects: origin(&version.spec),
             facts: of_spec(&version.spec),
         });
@@ -186,8 +182,7 @@ fn missing(
         }));
     }
     // A chain that was begun anew tells of what came later: when the rest was is not known.
-    let rebuilt = had_lineage(version) && entries.first().is_none_or(|e| e.type_ == LineageType::Rebuilt);
-    let unseen = |state: &&Reached| !rebuilt && !entries.iter().any(|e| state.is_told_by(e));
+    let unseen = |state: &&Reached| first != LineageType::Rebuilt && !entries.iter().any(|e| state.is_told_by(e));
     facts.extend(passed.iter().filter(unseen).map(Reached::fact));
     let of_facts = facts.iter().map(|f| f.type_);
     let all = entries.iter().map(|e| e.type_).chain(of_facts);
@@ -198,9 +193,12 @@ fn missing(
     facts
 }
 
-/// Whether a chain was begun once, whatever the status says.
-fn had_lineage(version: &ModelVersion) -> bool {
-    mark(version).is_some()
+/// How a chain begins: a second time if one was begun once, whatever the status says.
+fn beginning(version: &ModelVersion) -> LineageType {
+    match mark(version) {
+        Some(_) => LineageType::Rebuilt,
+        None => LineageType::Registered,
+    }
 }
 
 /// Digest of the first entry that the chain ever had, as the annotation tells it.

@@ -277,7 +277,7 @@ fn passed(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Vec<
     let approved =
         (stored == VersionState::Candidate && run.is_some_and(is_approved)).then_some(VersionState::Approved);
     let delivered = last(o, |r| r.candidate == name)
-        .is_some_and(|r| matches!(r.phase, RolloutPhase::Observing | RolloutPhase::Promoted))
+        .is_some_and(|r| r.phase.is_delivered())
         .then_some(VersionState::RollingOut);
     let states = approved.into_iter().chain(delivered);
     states.map(|state| reached(o, name, state)).collect()

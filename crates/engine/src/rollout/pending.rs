@@ -94,7 +94,7 @@ fn unwanted(draft: &Draft<'_>) -> Option<Why> {
 /// A Rollout that was created later already delivered its version: this one would go back in time.
 fn outdated(draft: &Draft<'_>) -> Option<Why> {
     let peer = draft.o.others.iter().find(|p| {
-        let delivered = matches!(p.phase, RolloutPhase::Observing | RolloutPhase::Promoted);
+        let delivered = p.phase.is_delivered();
         delivered && p.baseline.is_some() && p.created > super::observation::created(&draft.o.rollout)
     })?;
     let message = format!(
