@@ -1,7 +1,6 @@
-//! The loop around every decision: observe, decide, at most one write, which is decided on live reads.
+//! The loop around every decision: observe, decide, at most one write, which rests on nothing but live reads.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,9 +20,11 @@ use crate::apply::{Applied, Kind, apply};
 use crate::context::Context;
 use crate::controller::Controller;
 use crate::guard::Guard;
+use crate::inputs::Inputs;
 use crate::invalid;
-use crate::lookup::Reader;
 use crate::record::record;
+
+use self::memory::{Failures, Looks, TRUSTED};
 
 /// A reconcile that takes longer is given up: a half-dead connection would hold its object for ever.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,13 +32,6 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(600);
 /// Longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
-
-/// So long after a live look the stores are asked first. What is in progress is looked at again after that time: of an event
-/// that a watch does not tell nobody hears.
-const TRUSTED: Duration = Duration::from_secs(60);
-
-/// So long after a write of a status the watch is waited for, if it has not told of it yet.
-const OWN_NEWS: Duration = Duration::from_secs(5);
 
 /// Reconciles of one kind at the same time.
 const AT_ONCE: usize = 32;
@@ -80,83 +74,6 @@ pub struct Driver {
     turns: Semaphore,
 }
 
-/// Failures in a row of each object, by namespace and name. An object that changed in between came on, even if its write
-/// seemed to fail: an answer that is lost says nothing about the write.
-#[derive(Default)]
-struct Failures(HashMap<String, (String, u32)>);
-
-impl Failures {
-    /// Counts a failure at this resource version, and says how many there are in a row.
-    fn failed(&mut self, key: String, version: &str) -> u32 {
-        let (before, count) = self.0.entry(key).or_default();
-        if before != version {
-            (*before, *count) = (version.to_owned(), 0);
-        }
-        *count = count.saturating_add(1);
-        *count
-    }
-
-    fn succeeded(&mut self, key: &str) {
-        self.0.remove(key);
-    }
-}
-
-/// When each object, by namespace and name, was last looked at live. A watch may be dead without that anybody knows: what
-/// its store says is believed only for so long.
-struct Looks {
-    last: HashMap<String, Instant>,
-    /// The resource version that the last write of a status left behind, and when.
-    left: HashMap<String, (String, Instant)>,
-    /// As many are kept before those that count no more are forgotten.
-    limit: usize,
-}
-
-impl Default for Looks {
-    fn default() -> Self {
-        Self {
-            last: HashMap::new(),
-            left: HashMap::new(),
-            limit: 1024,
-        }
-    }
-}
-
-impl Looks {
-    fn is_fresh(&self, key: &str) -> bool {
-        self.last.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
-    }
-
-    /// Whether that version is the one before the status that was written just now: whoever looks at it decides the same
-    /// once more.
-    fn has_left(&self, key: &str, version: Option<&str>) -> bool {
-        let left = self.left.get(key).filter(|(_, at)| at.elapsed() < OWN_NEWS);
-        left.is_some_and(|(before, _)| Some(before.as_str()) == version)
-    }
-
-    /// A status was written over that version. None is remembered for longer than it counts.
-    fn wrote(&mut self, key: String, before: String) {
-        if self.left.len() >= self.limit {
-            self.left.retain(|_, (_, at)| at.elapsed() < OWN_NEWS);
-        }
-        self.left.insert(key, (before, Instant::now()));
-    }
-
-    #[cfg(test)]
-    fn age(&mut self, key: &str, by: Duration) {
-        if let Some(last) = self.last.get_mut(key) {
-            *last = last.checked_sub(by).unwrap();
-        }
-    }
-
-    fn looked(&mut self, key: String) {
-        if self.last.len() >= self.limit {
-            self.last.retain(|_, last| last.elapsed() < TRUSTED);
-            self.limit = self.last.len().saturating_mul(2).max(1024);
-        }
-        self.last.insert(key, Instant::now());
-    }
-}
-
 impl Driver {
     /// A driver without failures.
     #[must_use]
@@ -188,8 +105,11 @@ impl Driver {
     }
 
     /// Whether the stores may be asked first: it was looked at live not long ago, or a watch just told of it for the first
-    /// time.
+    /// time, and it was not found out since that its store is behind.
     fn trusts_stores(&self, key: &str, object: &impl Resource, now: Timestamp) -> bool {
+        if self.looks().refused.has(key, object.meta().resource_version.as_deref()) {
+            return false;
+        }
         let age = object
             .meta()
             .creation_timestamp
@@ -197,6 +117,25 @@ impl Driver {
             .map(|t| now.duration_since(t.0));
         let new = age.is_some_and(|age| age.unsigned_abs() < TRUSTED);
         new || self.started.elapsed() < TRUSTED || self.looks().is_fresh(key)
+    }
+
+    /// When to look again after a write was decided on that version of an object, and changed the object itself or another.
+    ///
+    /// It is looked at again when the watch tells of it, which is at once; not earlier, because the stores would not know of
+    /// it. After a conflict the world needs a moment, and the store is not believed.
+    fn noted(&self, key: String, version: String, applied: Applied, is_own: bool) -> Action {
+        match applied {
+            Applied::Done => {
+                if is_own {
+                    self.looks().left.note(key, version);
+                }
+                Action::requeue(Duration::from_secs(1))
+            }
+            Applied::Outdated => {
+                self.looks().refused.note(key, version);
+                Action::requeue(Duration::from_millis(200))
+            }
+        }
     }
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
@@ -290,8 +229,7 @@ pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileE
     Action::requeue(pause)
 }
 
-/// Looks in the stores, and if there is something to write, or nobody looked there for long, at the API server: asks,
-/// decides, writes at most once.
+/// Looks at the object, and writes at most once.
 async fn step<'a, C: Controller>(
     driver: &'a Driver,
     mut turn: SemaphorePermit<'a>,
@@ -303,23 +241,25 @@ async fn step<'a, C: Controller>(
     // It may have changed while this waited for its turn.
     let latest = C::watched(&context.watches).find(&namespace, &name);
     let known = latest.as_ref().and_then(|guard| guard.0.as_ref().ok()).unwrap_or(known);
-    if driver.looks().has_left(&key, known.meta().resource_version.as_deref()) {
+    let version = known.resource_version();
+    if driver.looks().left.has(&key, version.as_deref()) {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-    if driver.trusts_stores(&key, known, now) {
-        match driver.within(glance::<C>(context, known, &namespace, now)).await? {
-            Some(Decision::Wait(wait)) => return Ok(pause::<C>(&wait, known)),
-            Some(Decision::Record(change)) if C::MIRRORS => {
-                return driver.within(written(driver, known.clone(), change)).await;
-            }
-            Some(Decision::Record(_) | Decision::Do(_)) | None => {}
-        }
-    }
     let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
-    let Some(object) = driver.within(api.get_opt(&name)).await? else {
-        return Ok(Action::await_change());
+    let trusted = driver.trusts_stores(&key, known, now);
+    let object = if trusted {
+        // No write is done over another version of it than this: it is not asked for once more.
+        known.clone()
+    } else {
+        match driver.within(api.get_opt(&name)).await? {
+            Some(object) => object,
+            None => return Ok(Action::await_change()),
+        }
     };
+    if !trusted && object.resource_version() == version {
+        driver.looks().refused.forget(&key);
+    }
     let mut answers = C::Answers::default();
     if let Some(asked) = C::ask(context, &object, now) {
         drop(turn);
@@ -329,28 +269,79 @@ async fn step<'a, C: Controller>(
             None => return Ok(Action::await_change()),
         };
     }
-    let action = driver.within(decided::<C>(driver, &api, object, answers, now)).await;
+    let reads = if trusted { Inputs::stored } else { Inputs::live };
+    let look = Look {
+        object,
+        answers,
+        now,
+        inputs: reads(context, &namespace),
+    };
+    let action = driver.within(decided::<C>(driver, &api, look)).await;
     drop(turn);
-    if action.is_ok() {
+    if !trusted && action.is_ok() {
         driver.looks().looked(key);
     }
     action
 }
 
-/// What is decided on what the stores say; nothing if providers are to be asked. Most looks are woken by changes that do
-/// not concern what is waited for: they cost the API server nothing but the Deployments, of which no copy is kept.
-async fn glance<C: Controller>(
-    context: &Context,
-    known: &C::Object,
-    namespace: &str,
+/// What a decision is made on.
+struct Look<'a, C: Controller> {
+    object: C::Object,
+    answers: C::Answers,
     now: Timestamp,
-) -> Result<Option<Decision<C::Status>>, kube::Error> {
-    if C::ask(context, known, now).is_some() {
-        return Ok(None);
+    inputs: Inputs<'a>,
+}
+
+/// Observes and decides, until all that the decision looked at was read live; then writes at most once. Most looks are woken
+/// by changes that do not concern what is waited for: they cost the API server nothing but the Deployments, of which no copy
+/// is kept.
+async fn decided<C: Controller>(
+    driver: &Driver,
+    api: &Api<C::Object>,
+    mut look: Look<'_, C>,
+) -> Result<Action, kube::Error> {
+    let context = &driver.context;
+    loop {
+        let (object, answers) = (look.object.clone(), look.answers.clone());
+        let observation = C::observe(context, &look.inputs, object, answers, look.now).await?;
+        let decision = C::decide(&observation);
+        match decision {
+            Decision::Wait(wait) => return Ok(pause::<C>(&wait, &look.object)),
+            Decision::Record(change) if C::MIRRORS => return written(driver, look.object, change).await,
+            Decision::Record(_) | Decision::Do(_) if look.inputs.confirm() => {}
+            decision => {
+                if tracing::enabled!(tracing::Level::TRACE) {
+                    tracing::trace!(observation = %nameless(&observation), "observed");
+                }
+                return carried_out::<C>(driver, api, look.object, decision).await;
+            }
+        }
     }
-    let reader = Reader::stored(context, namespace);
-    let observation = C::observe(context, reader, known.clone(), C::Answers::default(), now).await?;
-    Ok(Some(C::decide(&observation)))
+}
+
+/// Does what was decided.
+async fn carried_out<C: Controller>(
+    driver: &Driver,
+    api: &Api<C::Object>,
+    object: C::Object,
+    decision: Decision<C::Status>,
+) -> Result<Action, kube::Error> {
+    match decision {
+        Decision::Record(change) => written(driver, object, change).await,
+        Decision::Do(effect) => {
+            tracing::info!(why = effect.why, "act");
+            let (key, before) = version(&object);
+            let is_own = effect.action.uid() == object.meta().uid.as_deref();
+            let applied = if is_own || is_current(api, &object).await? {
+                let namespace = object.namespace().unwrap_or_default();
+                apply(&driver.context.client, &namespace, effect.action).await?
+            } else {
+                Applied::Outdated
+            };
+            Ok(driver.noted(key, before, applied, is_own))
+        }
+        Decision::Wait(wait) => Ok(pause::<C>(&wait, &object)),
+    }
 }
 
 /// Writes a status at the version that was seen.
@@ -360,13 +351,15 @@ where
     K::Status: Send,
 {
     tracing::info!(events = change.events.len(), "record the status");
-    let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    let before = object.resource_version().unwrap_or_default();
+    let (key, before) = version(&object);
     let applied = record(&driver.context, object, change).await?;
-    if applied == Applied::Done {
-        driver.looks().wrote(key, before);
-    }
-    Ok(again(applied))
+    Ok(driver.noted(key, before, applied, true))
+}
+
+/// The object by namespace and name, and its version.
+fn version(object: &impl ResourceExt) -> (String, String) {
+    let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    (key, object.resource_version().unwrap_or_default())
 }
 
 fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {
@@ -380,36 +373,6 @@ fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {
     Action::requeue(pause)
 }
 
-/// Observes, decides, writes at most once.
-async fn decided<C: Controller>(
-    driver: &Driver,
-    api: &Api<C::Object>,
-    object: C::Object,
-    answers: C::Answers,
-    now: Timestamp,
-) -> Result<Action, kube::Error> {
-    let context = &driver.context;
-    let namespace = object.namespace().unwrap_or_default();
-    let reader = Reader::live(context, &namespace);
-    let observation = C::observe(context, reader, object.clone(), answers, now).await?;
-    if tracing::enabled!(tracing::Level::TRACE) {
-        tracing::trace!(observation = %nameless(&observation), "observed");
-    }
-    match C::decide(&observation) {
-        Decision::Record(change) => written(driver, object, change).await,
-        Decision::Do(effect) => {
-            tracing::info!(why = effect.why, "act");
-            let applied = if is_current(api, &object).await? {
-                apply(&context.client, &namespace, effect.action).await?
-            } else {
-                Applied::Outdated
-            };
-            Ok(again(applied))
-        }
-        Decision::Wait(wait) => Ok(pause::<C>(&wait, &object)),
-    }
-}
-
 /// Whether the acting object is still the one that was decided on.
 ///
 /// It was read before the objects that the effect changes: what it says may be outdated although their resource
@@ -419,14 +382,6 @@ async fn is_current<K: Kind>(api: &Api<K>, object: &K) -> Result<bool, kube::Err
     Ok(now.is_some_and(|now| now.uid() == object.uid() && now.resource_version() == object.resource_version()))
 }
 
-/// After a write the object is looked at again when the watch tells of it, which is at once; not earlier, because the
-/// stores would not know of it. After a conflict the world needs a moment.
-const fn again(applied: Applied) -> Action {
-    match applied {
-        Applied::Done => Action::requeue(Duration::from_secs(1)),
-        Applied::Outdated => Action::requeue(Duration::from_millis(200)),
-    }
-}
-
+mod memory;
 #[cfg(test)]
 mod tests;

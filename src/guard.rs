@@ -23,9 +23,9 @@ impl<K> Guard<K> {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn whole(self) -> Result<K, kube::Error> {
-        self.0
-            .map_err(|broken| kube::Error::SerdeError(serde_json::Error::custom(broken)))
+    pub fn whole(&self) -> Result<&K, kube::Error> {
+        let broken = |broken| kube::Error::SerdeError(serde_json::Error::custom(broken));
+        self.0.as_ref().map_err(broken)
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
             why.error.starts_with("spec.desiredState: unknown variant `Rewind`"),
             "{why}"
         );
-        let refused = all[1].clone().whole().unwrap_err().to_string();
+        let refused = all[1].whole().unwrap_err().to_string();
         assert!(refused.contains("spec.desiredState"), "{refused}");
     }
 

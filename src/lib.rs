@@ -2,11 +2,13 @@
 
 pub mod apply;
 pub mod args;
+pub mod batch;
 pub mod context;
 pub mod controller;
 pub mod driver;
 pub mod guard;
 pub mod health;
+pub mod inputs;
 pub mod invalid;
 pub mod leader;
 pub mod lookup;

@@ -13,7 +13,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
-use kube::{Api, Client, Error, Resource};
+use kube::{Api, Client, Error};
 
 use crate::apply::Kind;
 use crate::context::Context;
@@ -233,6 +233,21 @@ impl<'a> Reader<'a> {
         Some(found)
     }
 
+    /// The objects of the choice that the API server lists after this was called. A list of the whole namespace, which may
+    /// be long, is made once for all who ask for it at the same time.
+    async fn listed<K: Looked>(&self, choice: Choice<'_>) -> Result<Arc<Vec<Guard<K>>>, Error> {
+        let api: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
+        let params = choice.params();
+        if let (Choice::All, Some(watched)) = (choice, K::watched(self.watches)) {
+            let (api, params) = (api.clone(), params.clone());
+            let list = move || async move { api.list(&params).await.ok().map(|all| all.items) };
+            if let Some(all) = watched.lists.read(self.namespace, list).await {
+                return Ok(all);
+            }
+        }
+        Ok(Arc::new(api.list(&params).await?.items))
+    }
+
     /// The object of that name, if the watches know one.
     fn known<K: Looked>(&self, name: &str) -> Option<Arc<Guard<K>>> {
         K::watched(self.stores()?)?.find(self.namespace, name)
@@ -270,9 +285,8 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.chosen(choice, &view).filter(|known| known.unreadable.is_empty()) {
             return Ok(known.readable);
         }
-        let all: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
-        let listed = all.list(&choice.params()).await?.items.into_iter();
-        listed.map(|guard| guard.whole().map(|object| view(&object))).collect()
+        let all = self.listed::<K>(choice).await?;
+        all.iter().map(|guard| guard.whole().map(&view)).collect()
     }
 
     /// All objects of the choice, whether they can be read or not.
@@ -289,12 +303,11 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.chosen(choice, &view) {
             return Ok(known);
         }
-        let all: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
         let mut found = Guarded::none();
-        for Guard(one) in all.list(&choice.params()).await? {
+        for Guard(one) in self.listed::<K>(choice).await?.iter() {
             match one {
-                Ok(object) => found.readable.push(view(&object)),
-                Err(broken) => found.unreadable.push(broken.metadata),
+                Ok(object) => found.readable.push(view(object)),
+                Err(broken) => found.unreadable.push(broken.metadata.clone()),
             }
         }
         Ok(found)
@@ -330,9 +343,10 @@ impl<'a> Reader<'a> {
         self.guarded(Choice::Field(Field::VersionModel, model)).await
     }
 
-    /// All Rollouts to a target.
-    pub async fn rollouts_to(&self, target: &str) -> Result<Guarded<Rollout>, Error> {
-        self.guarded(Choice::Field(Field::RolloutTarget, target)).await
+    /// All Rollouts to a target as the caller sees them, whether they can be read or not.
+    pub async fn rollouts_to<T>(&self, target: &str, view: impl Fn(&Rollout) -> T) -> Result<Guarded<T>, Error> {
+        self.each_guarded(Choice::Field(Field::RolloutTarget, target), view)
+            .await
     }
 
     /// The target of a plan, if there is a plan and it exists.
@@ -399,12 +413,5 @@ impl<T> Guarded<T> {
     /// The names of those that cannot be read.
     pub fn unreadable_names(&self) -> Vec<String> {
         self.unreadable.iter().filter_map(|m| m.name.clone()).collect()
-    }
-}
-
-impl<K: Resource> Guarded<K> {
-    /// The metadata of all of them.
-    pub fn metadata(&self) -> impl Iterator<Item = &ObjectMeta> {
-        self.readable.iter().map(K::meta).chain(&self.unreadable)
     }
 }

@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use crate::batch::Batch;
 use crate::guard::Guard;
 use crate::health::Health;
 
@@ -73,6 +74,8 @@ pub struct Watched<O: Resource<DynamicType = ()> + Clone + 'static> {
     /// What writes the store; nothing for a kind of which nobody needs more than the news.
     writer: Mutex<Option<Writer<O>>>,
     listeners: Mutex<Vec<UnboundedSender<Change<O>>>>,
+    /// Live lists of a namespace, for who must not believe the store.
+    pub lists: Batch<Vec<O>>,
 }
 
 impl<O> Watched<O>
@@ -89,6 +92,7 @@ where
             held: RwLock::default(),
             writer: Mutex::new(Some(writer)),
             listeners: Mutex::default(),
+            lists: Batch::default(),
         }
     }
 

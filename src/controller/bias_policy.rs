@@ -13,7 +13,8 @@ use kube::{Error, ResourceExt};
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
-use crate::lookup::{Choice, Reader};
+use crate::inputs::Inputs;
+use crate::lookup::Choice;
 use crate::watch::{Watched, Watches};
 
 /// Reconciles BiasPolicies.
@@ -39,11 +40,12 @@ impl Controller for BiasPolicies {
 
     async fn observe(
         _: &Context,
-        reader: Reader<'_>,
+        inputs: &Inputs<'_>,
         policy: BiasPolicy,
         (): (),
         now: Timestamp,
     ) -> Result<BiasPolicyObservation, Error> {
+        let reader = inputs.all();
         let name = policy.name_any();
         // There may be many pipelines and runs, and each change of theirs is looked at by each policy.
         let applies = |p: &FlywheelPipeline| Policies::apply(p, &name, &policy.spec).then(|| p.name_any());

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::apply::Kind;
 use crate::context::Context;
 use crate::guard::Guard;
-use crate::lookup::Reader;
+use crate::inputs::Inputs;
 use crate::metrics::objects::Shown;
 use crate::watch::{Watched, Watches};
 
@@ -31,7 +31,7 @@ pub trait Controller: Send + Sync + 'static {
     /// Its status.
     type Status: Clone + Debug + PartialEq + Serialize + Send + Sync;
     /// What metric providers answered.
-    type Answers: Default + Send;
+    type Answers: Clone + Default + Send;
     /// Everything that the decision may know; it can be printed as JSON and replayed.
     type Observation: Serialize + Send + Sync;
 
@@ -66,11 +66,11 @@ pub trait Controller: Send + Sync + 'static {
         None
     }
 
-    /// Gathers the observation through this reader. If that asks the API server, so was `object` just read there, before
-    /// the providers were asked.
+    /// Gathers the observation. What comes from the stores is a [`flywheel_engine::part::Part`] of it, or belongs to
+    /// [`Inputs::all`]: no write rests on it before it was read live.
     fn observe(
         context: &Context,
-        reader: Reader<'_>,
+        inputs: &Inputs<'_>,
         object: Self::Object,
         answers: Self::Answers,
         now: Timestamp,

@@ -18,6 +18,7 @@ use kube::{Error, ResourceExt};
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
+use crate::inputs::{Input, Inputs};
 use crate::lookup::{Choice, Field, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -62,18 +63,15 @@ impl Controller for ModelVersions {
 
     async fn observe(
         _: &Context,
-        reader: Reader<'_>,
+        inputs: &Inputs<'_>,
         version: ModelVersion,
         (): (),
         now: Timestamp,
     ) -> Result<ModelVersionObservation, Error> {
+        let reader = inputs.all();
         let name = version.name_any();
         let model = &version.spec.model_name;
         let deleting = version.metadata.deletion_timestamp.is_some();
-        let child = |v: &ModelVersion| {
-            let parent = v.spec.parent.as_ref().map(|p| p.name.as_str());
-            (parent == Some(&name)).then(|| v.name_any())
-        };
         let (run, mine, of_pipelines, children, namespace_terminating) = try_join!(
             run(reader, &version),
             rollouts(reader, &name, deleting),
@@ -81,7 +79,7 @@ impl Controller for ModelVersions {
                 .spec
                 .rollout
                 .clone()),
-            reader.each_readable(Choice::Field(Field::VersionModel, model), child),
+            inputs.part(Input::Names, |reader| children(reader, &version)),
             async { Ok(deleting && reader.terminating().await?) },
         )?;
         let of_pipelines = of_pipelines.iter().flatten();
@@ -92,7 +90,7 @@ impl Controller for ModelVersions {
             now,
             run,
             rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
-            children: children.into_iter().flatten().collect(),
+            children,
             // Whoever brought it there.
             serves: plans
                 .iter()
@@ -145,6 +143,18 @@ async fn rollouts(reader: Reader<'_>, version: &str, deleting: bool) -> Result<V
     mine.sort_by_key(ResourceExt::name_any);
     mine.dedup_by_key(|r| r.name_any());
     Ok(mine)
+}
+
+/// The versions that name this one as parent.
+async fn children(reader: Reader<'_>, version: &ModelVersion) -> Result<Vec<String>, Error> {
+    let name = version.name_any();
+    let child = |v: &ModelVersion| {
+        let parent = v.spec.parent.as_ref().map(|p| p.name.as_str());
+        (parent == Some(&name)).then(|| v.name_any())
+    };
+    let of_model = Choice::Field(Field::VersionModel, &version.spec.model_name);
+    let all = reader.each_readable(of_model, child).await?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// The targets of these plans, by their names: each is read once.

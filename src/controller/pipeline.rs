@@ -17,6 +17,7 @@ use kube::{Error, ResourceExt};
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
+use crate::inputs::Inputs;
 use crate::lookup::{Choice, Field, Guarded, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -82,11 +83,12 @@ impl Controller for Pipelines {
 
     async fn observe(
         context: &Context,
-        reader: Reader<'_>,
+        inputs: &Inputs<'_>,
         pipeline: FlywheelPipeline,
         answers: Vec<MetricAnswer>,
         now: Timestamp,
     ) -> Result<PipelineObservation, Error> {
+        let reader = inputs.all();
         let name = pipeline.name_any();
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
         let model = pipeline.spec.model.name.clone();

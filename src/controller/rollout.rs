@@ -1,7 +1,8 @@
 //! Rollout: its version, target and candidate, the other Rollouts of the target, approvals, and the answers of checks.
 
 use flywheel_api::rollout::CheckSpec;
-use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus, names};
+use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus};
+use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::binding::VersionView;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
@@ -15,7 +16,8 @@ use kube::{Error, ResourceExt};
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
-use crate::lookup::{Choice, Guarded, Reader};
+use crate::inputs::{Input, Inputs};
+use crate::lookup::{Choice, Reader};
 use crate::watch::{Watched, Watches};
 
 /// Reconciles Rollouts.
@@ -82,37 +84,27 @@ impl Controller for Rollouts {
 
     async fn observe(
         context: &Context,
-        reader: Reader<'_>,
+        inputs: &Inputs<'_>,
         rollout: Rollout,
         answers: Vec<Answer>,
         now: Timestamp,
     ) -> Result<RolloutObservation, Error> {
-        let ((target, candidate), all, versions, pipeline, approvals) = try_join!(
-            sides(reader, &rollout),
-            reader.rollouts_to(&rollout.spec.plan.target_ref.name),
-            versions(reader, &rollout),
-            pipeline(reader, &rollout),
-            async { reader.approvals(&rollout.name_any()).await },
+        let ((target, candidate), others, version, versions, pipeline, approvals) = try_join!(
+            sides(inputs.reader(), &rollout),
+            inputs.part(Input::Peers, |reader| others(reader, &rollout)),
+            inputs.part(Input::Versions, |reader| version(reader, &rollout)),
+            inputs.part(Input::Names, |reader| versions(reader, &rollout)),
+            inputs.part(Input::Pipeline, |reader| pipeline(reader, &rollout)),
+            inputs.part(Input::Approvals, |reader| approvals(reader, &rollout)),
         )?;
-        let wanted = &rollout.spec.model_version_ref.name;
-        let owner = candidate
-            .as_ref()
-            .and_then(|c| c.labels().get(names::LABEL_ROLLOUT_UID).cloned());
         Ok(RolloutObservation {
             now,
-            version: versions.iter().find(|v| v.name_any() == *wanted).cloned(),
+            version,
             target,
-            candidate_owner_exists: all.metadata().any(|m| m.uid == owner),
             candidate,
-            others: others(&all, &rollout),
+            others,
             pipeline,
-            versions: versions
-                .iter()
-                .map(|v| VersionView {
-                    name: v.name_any(),
-                    uri: v.spec.artifact.uri.0.clone(),
-                })
-                .collect(),
+            versions,
             approvals,
             answers,
             settings: (*context.settings()).clone(),
@@ -138,14 +130,26 @@ async fn sides(reader: Reader<'_>, rollout: &Rollout) -> Result<(Option<Deployme
     Ok((target, reader.get(&format!("{name}-candidate")).await?))
 }
 
-/// The version that is delivered, and where the sides are to be named, all others.
-async fn versions(reader: Reader<'_>, rollout: &Rollout) -> Result<Vec<ModelVersion>, Error> {
-    // Only names are taken from the other versions: one that cannot be read must not keep a version from going back.
-    if rollout::names_sides(rollout) {
-        return reader.each_readable(Choice::All, ModelVersion::clone).await;
+/// The version that is delivered.
+async fn version(reader: Reader<'_>, rollout: &Rollout) -> Result<Option<ModelVersion>, Error> {
+    reader.readable(&rollout.spec.model_version_ref.name).await
+}
+
+/// Where the sides are to be named, all versions.
+async fn versions(reader: Reader<'_>, rollout: &Rollout) -> Result<Vec<VersionView>, Error> {
+    if !rollout::names_sides(rollout) {
+        return Ok(Vec::new());
     }
-    let wanted = reader.readable(&rollout.spec.model_version_ref.name).await?;
-    Ok(wanted.into_iter().collect())
+    let view = |version: &ModelVersion| VersionView {
+        name: version.name_any(),
+        uri: version.spec.artifact.uri.0.clone(),
+    };
+    // Only names are taken from the other versions: one that cannot be read must not keep a version from going back.
+    reader.each_readable(Choice::All, view).await
+}
+
+async fn approvals(reader: Reader<'_>, rollout: &Rollout) -> Result<Vec<ApprovalView>, Error> {
+    reader.approvals(&rollout.name_any()).await
 }
 
 async fn pipeline(reader: Reader<'_>, rollout: &Rollout) -> Result<Option<PipelineFacts>, Error> {
@@ -161,10 +165,11 @@ async fn pipeline(reader: Reader<'_>, rollout: &Rollout) -> Result<Option<Pipeli
 }
 
 /// The other Rollouts of the target.
-fn others(all: &Guarded<Rollout>, rollout: &Rollout) -> Vec<Peer> {
-    let others = all.readable.iter().filter(|r| r.metadata.uid != rollout.metadata.uid);
+async fn others(reader: Reader<'_>, rollout: &Rollout) -> Result<Vec<Peer>, Error> {
+    let other = |r: &Rollout| (r.metadata.uid != rollout.metadata.uid).then(|| Peer::of(r));
+    let all = reader.rollouts_to(&rollout.spec.plan.target_ref.name, other).await?;
     let unreadable = all.unreadable.iter().map(Peer::unreadable);
-    others.map(Peer::of).chain(unreadable).collect()
+    Ok(all.readable.into_iter().flatten().chain(unreadable).collect())
 }
 
 /// Asks the providers of these checks, all at once: a slow one costs its time once.

@@ -1,14 +1,16 @@
 //! FlywheelRun: its pipeline, snapshot, Jobs with pods, version, Rollout, policies and approvals.
 
 use flywheel_api::flywheel_run::FlywheelRunStatus;
+use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::decision::Decision;
+use flywheel_engine::part::Part;
 use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, VersionFact};
 use flywheel_engine::view::{LiveView, Policies};
 use futures::try_join;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Error, ResourceExt};
@@ -16,6 +18,7 @@ use kube::{Error, ResourceExt};
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
+use crate::inputs::{Input, Inputs};
 use crate::lookup::{Choice, Field, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -74,18 +77,18 @@ impl Controller for Runs {
 
     async fn observe(
         context: &Context,
-        reader: Reader<'_>,
+        inputs: &Inputs<'_>,
         run: FlywheelRun,
         (): (),
         now: Timestamp,
     ) -> Result<RunObservation, Error> {
         // What does not depend on each other is asked for at once: a list may take the API server a while.
         let (around, jobs, peers, rollout, approvals) = try_join!(
-            around(reader, &run),
-            jobs(reader, &run),
-            peers(reader, &run),
-            rollout(reader, &run),
-            approvals(reader, &run),
+            around(inputs, &run),
+            inputs.part(Input::Jobs, |reader| jobs(reader, &run)),
+            inputs.part(Input::Peers, |reader| peers(reader, &run)),
+            inputs.part(Input::Rollout, |reader| rollout(reader, &run)),
+            inputs.part(Input::Approvals, |reader| approvals(reader, &run)),
         )?;
         let Around {
             pipeline,
@@ -94,7 +97,7 @@ impl Controller for Runs {
             live,
             policies,
         } = around;
-        let version_name = version_name(&run);
+        let named = |all: &Vec<ModelVersion>| all.iter().find(|v| v.name_any() == version_name(&run)).cloned();
         Ok(RunObservation {
             now,
             settings: (*context.settings()).clone(),
@@ -102,9 +105,9 @@ impl Controller for Runs {
             jobs,
             peers,
             live,
-            version: versions.iter().find(|v| v.name_any() == version_name).cloned(),
-            versions: versions.iter().map(VersionFact::of).collect(),
-            rollout: rollout.as_ref().map(RolloutView::of),
+            version: versions.map(named),
+            versions: versions.map(|all| all.iter().map(VersionFact::of).collect()),
+            rollout,
             policies,
             approvals,
             pipeline,
@@ -119,35 +122,40 @@ impl Controller for Runs {
 
 /// What the run's pipeline leads to.
 struct Around {
-    pipeline: Option<FlywheelPipeline>,
+    pipeline: Part<Option<FlywheelPipeline>>,
     snapshot: Option<SnapshotView>,
-    versions: Vec<ModelVersion>,
-    live: Option<LiveView>,
-    policies: Policies,
+    versions: Part<Vec<ModelVersion>>,
+    live: Part<Option<LiveView>>,
+    policies: Part<Policies>,
 }
 
-async fn around(reader: Reader<'_>, run: &FlywheelRun) -> Result<Around, Error> {
+async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error> {
     let (pipeline, snapshot) = try_join!(
-        reader.get::<FlywheelPipeline>(&run.spec.pipeline_ref.name),
-        snapshot(reader, run),
+        inputs.part(Input::Pipeline, |reader| async move {
+            reader.get::<FlywheelPipeline>(&run.spec.pipeline_ref.name).await
+        }),
+        snapshot(inputs.reader(), run),
     )?;
+    // What it leads to is read live only if it is: it is not looked at here.
+    let found = pipeline.peek().as_ref();
     // The snapshot's plan counts once there is one; before, the pipeline's.
     let plan = match &snapshot {
-        None => pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
+        None => found.and_then(|p| p.spec.rollout.clone()),
         Some(snapshot) => {
             let stored = snapshot.data.get("rollout").cloned();
             stored.and_then(|plan| serde_json::from_value(plan).ok())
         }
     };
-    let model = pipeline.as_ref().map_or("", |p| &p.spec.model.name);
+    let model = found.map_or("", |p| &p.spec.model.name);
     let (versions, target, policies) = try_join!(
-        versions(reader, model),
-        reader.target(plan.as_ref()),
-        reader.policies(pipeline.as_ref()),
+        inputs.part(Input::Versions, |reader| versions(reader, model)),
+        inputs.part(Input::Live, |reader| target(reader, plan.as_ref())),
+        inputs.part(Input::Policies, |reader| async move { reader.policies(found).await }),
     )?;
-    let live = plan
-        .as_ref()
-        .and_then(|plan| LiveView::served(target.as_ref(), plan, &versions));
+    let live = target.map(|target| {
+        let plan = plan.as_ref()?;
+        LiveView::served(target.as_ref(), plan, versions.peek())
+    });
     Ok(Around {
         snapshot,
         versions,
@@ -155,6 +163,10 @@ async fn around(reader: Reader<'_>, run: &FlywheelRun) -> Result<Around, Error> 
         policies,
         pipeline,
     })
+}
+
+async fn target(reader: Reader<'_>, plan: Option<&RolloutPlan>) -> Result<Option<Deployment>, Error> {
+    reader.target(plan).await
 }
 
 /// All versions of the model. One that cannot be read is an error: it may be the live one, with which the new one is to
@@ -181,10 +193,11 @@ fn version_name(run: &FlywheelRun) -> &str {
     version.map_or("", |v| &v.name)
 }
 
-async fn rollout(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<Rollout>, Error> {
+async fn rollout(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<RolloutView>, Error> {
     let intent = run.status.as_ref().and_then(|s| s.rollout.as_ref());
     // After a lost status the Rollout may exist without its intent: it bears the version's name.
-    reader.get(intent.map_or(version_name(run), |r| &r.name)).await
+    let found: Option<Rollout> = reader.get(intent.map_or(version_name(run), |r| &r.name)).await?;
+    Ok(found.as_ref().map(RolloutView::of))
 }
 
 async fn approvals(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<ApprovalView>, Error> {

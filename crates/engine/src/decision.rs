@@ -92,6 +92,18 @@ pub enum Action {
     Delete(ObjectKey),
 }
 
+impl Action {
+    /// UID of the object that it changes or deletes; nothing if it creates one.
+    #[must_use]
+    pub fn uid(&self) -> Option<&str> {
+        match self {
+            Self::Create(_) => None,
+            Self::Patch(patch) => Some(&patch.object.uid),
+            Self::Delete(key) => Some(&key.uid),
+        }
+    }
+}
+
 /// An object that the operator creates.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Child {

@@ -19,6 +19,7 @@ pub mod gate;
 pub mod level;
 pub mod lineage;
 pub mod model_version;
+pub mod part;
 pub mod pipeline;
 pub mod promotion;
 pub mod rollout;

@@ -86,7 +86,7 @@ mod tests {
                 serves: candidate_serves,
                 ..Delivery::default()
             }],
-            children: Vec::new(),
+            children: Vec::new().into(),
             serves: serves.then(|| "eta".to_owned()).into_iter().collect(),
             namespace_terminating: false,
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::binding;
 use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Patch, PatchKind, Wait};
 use crate::lineage::{self, Reached};
+use crate::part::Part;
 use crate::standing::{Kind, Standing};
 
 mod keep;
@@ -33,8 +34,8 @@ pub struct ModelVersionObservation {
     pub run: Option<FlywheelRun>,
     /// Rollouts that deliver or delivered it, or that would go back to it.
     pub rollouts: Vec<Delivery>,
-    /// Names of versions that name this one as parent.
-    pub children: Vec<String>,
+    /// Names of versions that name this one as parent. They are shown, and nothing follows from them.
+    pub children: Part<Vec<String>>,
     /// Names of the targets whose binding carries its artifact.
     pub serves: BTreeSet<String>,
     /// The namespace is being deleted.
@@ -133,7 +134,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
     let delivered = o.rollouts.iter().map(|r| &r.target);
     let targets: BTreeSet<&String> = o.serves.iter().chain(delivered).collect();
     status.targets = targets.into_iter().take(64).cloned().collect();
-    status.children = o.children.iter().rev().take(32).rev().cloned().collect();
+    status.children = o.children.peek().iter().rev().take(32).rev().cloned().collect();
     let state = state(o, &name, stored.state);
     let mut events = Vec::new();
     if state != status.state {

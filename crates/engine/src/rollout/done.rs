@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use flywheel_api::RolloutStatus;
 use flywheel_api::names::{FINALIZER_ROLLOUT, LABEL_MODEL, LABEL_MODEL_VERSION, LABEL_TARGET};
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
+use flywheel_api::{ModelVersion, RolloutStatus};
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
@@ -28,8 +28,8 @@ pub(super) fn guard(draft: &Draft<'_>) -> Option<Effect> {
         finalizers.push(FINALIZER_ROLLOUT.to_owned());
         fields.insert("finalizers".to_owned(), json!(finalizers));
     }
-    let labels = missing_labels(draft);
-    if !labels.is_empty() {
+    if !missing_labels(draft, draft.o.version.peek().as_ref()).is_empty() {
+        let labels = missing_labels(draft, draft.o.version.as_ref());
         fields.insert("labels".to_owned(), json!(labels));
     }
     let why = "the traffic must go back before the Rollout may vanish, and its version must find it".to_owned();
@@ -42,9 +42,9 @@ pub(super) fn baseline_label<'d>(draft: &'d Draft<'_>) -> Option<&'d str> {
     (version.len() <= LABEL_LENGTH).then_some(version)
 }
 
-fn missing_labels<'d>(draft: &'d Draft<'_>) -> BTreeMap<&'static str, &'d str> {
+fn missing_labels<'d>(draft: &'d Draft<'_>, version: Option<&'d ModelVersion>) -> BTreeMap<&'static str, &'d str> {
     let spec = &draft.o.rollout.spec;
-    let model = draft.o.version.as_ref().map(|v| v.spec.model_name.as_str());
+    let model = version.map(|v| v.spec.model_name.as_str());
     let wanted = [
         (LABEL_TARGET, Some(spec.plan.target_ref.name.as_str())),
         (LABEL_MODEL_VERSION, Some(spec.model_version_ref.name.as_str())),

@@ -11,7 +11,7 @@ use flywheel_api::schema::Digest;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{RolloutObservation, show};
+use super::{PipelineFacts, RolloutObservation, show};
 use crate::decision::{Action, Decision, Effect, Note, Wait};
 use crate::level;
 use crate::standing::{self, Kind, Standing};
@@ -91,7 +91,8 @@ impl<'a> Draft<'a> {
     /// Whether the pipeline that asked for this delivery is gone, or another one bears its name.
     pub(super) fn pipeline_gone(&self) -> Option<Why> {
         let asked = self.o.rollout.spec.pipeline_ref.as_ref()?;
-        if self.o.pipeline.as_ref().is_some_and(|p| p.uid == asked.uid) {
+        let is_there = |pipeline: &Option<PipelineFacts>| pipeline.as_ref().is_some_and(|p| p.uid == asked.uid);
+        if is_there(self.o.pipeline.peek()) || is_there(&self.o.pipeline) {
             return None;
         }
         let message = format!(

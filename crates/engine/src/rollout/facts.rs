@@ -73,11 +73,10 @@ impl<'a> Draft<'a> {
             None => Twin::Stranger,
             Some(_) if found.metadata.deletion_timestamp.is_some() => Twin::Going,
             Some(uid) if uid == self.uid() => Twin::Ours(found),
-            Some(uid) if self.o.candidate_owner_exists => {
+            Some(uid) => {
                 let owner = self.o.others.iter().find(|p| p.uid == *uid);
-                Twin::Rival(owner.map_or_else(|| format!("with UID {uid}"), |p| p.name.clone()))
+                owner.map_or(Twin::Orphan(found), |owner| Twin::Rival(owner.name.clone()))
             }
-            Some(_) => Twin::Orphan(found),
         }
     }
 

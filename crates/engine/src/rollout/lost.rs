@@ -53,7 +53,7 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Bo
     let Some(note) = note(&draft).filter(|_| !known && !draft.is_deleting()) else {
         return Err(Box::new(draft));
     };
-    let (Some(target), Some(version)) = (draft.target(), &draft.o.version) else {
+    let (Some(target), Some(version)) = (draft.target(), &*draft.o.version) else {
         return Ok(give_up(draft));
     };
     let wanted = binding::wanted(&draft.plan().binding, &version.spec);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::ApprovalView;
 use crate::binding::VersionView;
+use crate::part::Part;
 use crate::settings::Settings;
 use crate::view::Policies;
 
@@ -25,21 +26,19 @@ pub struct RolloutObservation {
     /// The Rollout itself.
     pub rollout: Rollout,
     /// The version that it delivers.
-    pub version: Option<ModelVersion>,
+    pub version: Part<Option<ModelVersion>>,
     /// The Deployment that it delivers to.
     pub target: Option<Deployment>,
     /// The Deployment named `<target>-candidate`, whoever made it.
     pub candidate: Option<Deployment>,
-    /// Whether the Rollout whose UID the candidate carries still exists.
-    pub candidate_owner_exists: bool,
     /// The other Rollouts of the same target.
-    pub others: Vec<Peer>,
+    pub others: Part<Vec<Peer>>,
     /// The pipeline of that name, if the Rollout names one and it exists.
-    pub pipeline: Option<PipelineFacts>,
-    /// Versions of the namespace, to name the one that serves.
-    pub versions: Vec<VersionView>,
+    pub pipeline: Part<Option<PipelineFacts>>,
+    /// Versions of the namespace, to name the one that serves; none where [`super::names_sides`] says that none is named.
+    pub versions: Part<Vec<VersionView>>,
     /// Approvals that name this Rollout.
-    pub approvals: Vec<ApprovalView>,
+    pub approvals: Part<Vec<ApprovalView>>,
     /// Answers to the checks of [`super::due_checks`], and to no others.
     pub answers: Vec<Answer>,
 }

@@ -128,7 +128,7 @@ fn references<'a>(draft: &Draft<'a>) -> Result<(&'a Deployment, String, Option<S
 
 fn version<'a>(draft: &Draft<'a>) -> Result<&'a ModelVersion, Why> {
     let name = &draft.o.rollout.spec.model_version_ref.name;
-    let Some(version) = &draft.o.version else {
+    let Some(version) = &*draft.o.version else {
         let message = format!(
             "spec.modelVersionRef names ModelVersion {name}, which does not exist: create it, or abort this Rollout."
         );

@@ -18,8 +18,12 @@ use crate::standing::{Kind, Standing, missing_since};
 
 /// The pipeline must be there, and be the one that the run began with.
 pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
+    let known = turn.o.pipeline.peek().as_ref().and_then(|p| p.metadata.uid.as_ref());
+    if known.is_some() && known == turn.status.pipeline_uid.as_ref() {
+        return None;
+    }
     let wanted = &turn.o.run.spec.pipeline_ref.name;
-    let Some(pipeline) = &turn.o.pipeline else {
+    let Some(pipeline) = &*turn.o.pipeline else {
         let since = missing_since(&turn.status.conditions, "PipelineNotFound", turn.now());
         let message = format!(
             "spec.pipelineRef names FlywheelPipeline {wanted}, which does not exist: create it or delete the run."
@@ -39,12 +43,13 @@ pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
 
 /// Runs belong to their pipeline, also those that a user asked for.
 pub fn owner(turn: &mut Turn<'_>) -> Option<Next> {
-    let pipeline = turn.o.pipeline.as_ref()?;
-    let uid = pipeline.metadata.uid.as_deref()?;
     let owners = turn.o.run.metadata.owner_references.clone().unwrap_or_default();
-    if owners.iter().any(|o| o.uid == uid) {
+    let owns = |p: &FlywheelPipeline| owners.iter().any(|o| p.metadata.uid.as_ref() == Some(&o.uid));
+    if turn.o.pipeline.peek().as_ref().is_some_and(owns) {
         return None;
     }
+    let pipeline = turn.o.pipeline.as_ref().filter(|p| !owns(p))?;
+    let uid = pipeline.metadata.uid.as_deref()?;
     if owners.iter().any(|o| o.kind == "FlywheelPipeline") {
         let name = pipeline.metadata.name.as_deref().unwrap_or_default();
         let message =

@@ -28,7 +28,7 @@ pub fn rollout(turn: &mut Turn<'_>) -> Option<Next> {
         turn.decided("Deliver", "Permitted", &message, None, false);
         return Some(Next::Rest(Standing::new(Kind::Working, "Delivering", message), None));
     };
-    match (&turn.o.rollout, &intent.uid) {
+    match (&*turn.o.rollout, &intent.uid) {
         (None, None) if turn.o.settings.brake.engaged => turn.braked(),
         (None, None) => Some(make(turn, &intent, &version, plan)),
         (None, Some(_)) => {

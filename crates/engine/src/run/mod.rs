@@ -25,6 +25,7 @@ pub use view::{JobState, JobView, Peer, PodView, RolloutView, SnapshotView, Vers
 
 use crate::approval::ApprovalView;
 use crate::decision::Decision;
+use crate::part::Part;
 use crate::settings::Settings;
 use crate::standing::{Kind, Standing};
 use crate::view::{LiveView, Policies};
@@ -40,26 +41,26 @@ pub struct RunObservation {
     /// The run.
     pub run: FlywheelRun,
     /// Its pipeline, if it exists.
-    pub pipeline: Option<FlywheelPipeline>,
+    pub pipeline: Part<Option<FlywheelPipeline>>,
     /// The snapshot named in the status, if it exists.
     pub snapshot: Option<SnapshotView>,
     /// Jobs that carry this run's UID, with their pods.
-    pub jobs: Vec<JobView>,
+    pub jobs: Part<Vec<JobView>>,
     /// The other unfinished runs of the namespace, if [`asks_for_peers`] says that they count.
-    pub peers: Vec<Peer>,
+    pub peers: Part<Vec<Peer>>,
     /// The version that serves on the target.
-    pub live: Option<LiveView>,
+    pub live: Part<Option<LiveView>>,
     /// The versions of the model, by a live list.
-    pub versions: Vec<VersionFact>,
+    pub versions: Part<Vec<VersionFact>>,
     /// The version named in the status, if it exists.
-    pub version: Option<ModelVersion>,
+    pub version: Part<Option<ModelVersion>>,
     /// The Rollout named in the status, if it exists; where none is named, the one that bears the version's name, which
     /// a lost status may have intended.
-    pub rollout: Option<RolloutView>,
+    pub rollout: Part<Option<RolloutView>>,
     /// Bias policies that apply to the pipeline.
-    pub policies: Policies,
+    pub policies: Part<Policies>,
     /// Approvals that name this run or its version.
-    pub approvals: Vec<ApprovalView>,
+    pub approvals: Part<Vec<ApprovalView>>,
 }
 
 /// What to do with a run: at most one write.
@@ -109,7 +110,7 @@ fn cancel(turn: &mut Turn<'_>) -> Next {
     if let Some(job) = turn.o.jobs.iter().find(|j| j.state == JobState::Active && !j.deleting) {
         return Next::Do(turn.delete_job(job, "the run was cancelled"));
     }
-    if let Some(rollout) = &turn.o.rollout
+    if let Some(rollout) = &*turn.o.rollout
         && rollout.run_uid.as_deref() == Some(turn.uid())
         && !rollout.phase.is_terminal()
         && rollout.phase != RolloutPhase::Observing
@@ -122,14 +123,11 @@ fn cancel(turn: &mut Turn<'_>) -> Next {
             None,
         );
     }
-    if let Some(rollout) = turn
-        .o
-        .rollout
-        .clone()
-        .filter(|r| r.run_uid.as_deref() == Some(turn.uid()))
+    let ours = |r: &&RolloutView| r.run_uid.as_deref() == Some(turn.uid());
+    if let Some(rollout) = turn.o.rollout.as_ref().filter(ours)
         && deliver::has_delivered(rollout.phase)
     {
-        return deliver::outcome(turn, &rollout);
+        return deliver::outcome(turn, rollout);
     }
     turn.finish(RunOutcome::Cancelled, "Cancelled", "The run was cancelled by a person.")
 }

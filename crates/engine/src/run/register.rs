@@ -26,7 +26,7 @@ pub fn version(turn: &mut Turn<'_>) -> Option<Next> {
     if !ours && intent.uid.is_none() {
         return Some(intend(turn));
     }
-    match (&turn.o.version, &intent.uid) {
+    match (&*turn.o.version, &intent.uid) {
         (None, None) => Some(match build(turn, &intent) {
             Some(version) => Next::Do(Effect {
                 action: Action::Create(Box::new(Child::ModelVersion(version))),

@@ -260,7 +260,8 @@ impl<'a> Turn<'a> {
 
     /// Labels of everything that this run makes.
     pub fn labels(&self) -> std::collections::BTreeMap<String, String> {
-        let pipeline = self.o.pipeline.as_ref();
+        // Its name and UID are those that it began with.
+        let pipeline = self.o.pipeline.peek().as_ref();
         let text = |t: Option<&String>| t.cloned().unwrap_or_default();
         [
             ("app.kubernetes.io/managed-by", names::MANAGED_BY.to_owned()),

@@ -150,23 +150,25 @@ impl World {
         Some(RunObservation {
             now: self.now,
             settings: self.settings.clone(),
-            policies: self.policies(pipeline.as_ref()),
+            policies: self.policies(pipeline.as_ref()).into(),
             snapshot,
-            jobs: self.jobs(&uid),
+            jobs: self.jobs(&uid).into(),
             peers: runs
                 .iter()
                 .filter(|r| run::asks_for_peers(&run) && r.metadata.uid != run.metadata.uid)
                 .filter_map(run::Peer::of)
-                .collect(),
-            live: self.live_version(plan.as_ref()),
+                .collect::<Vec<_>>()
+                .into(),
+            live: self.live_version(plan.as_ref()).into(),
             version: versions
                 .iter()
                 .find(|v| v.metadata.name.as_ref() == Some(&version))
-                .cloned(),
-            versions: versions.iter().map(VersionFact::of).collect(),
-            rollout: rollout.as_ref().map(RolloutView::of),
-            approvals: self.approvals(&[name, version.as_str()]),
-            pipeline,
+                .cloned()
+                .into(),
+            versions: versions.iter().map(VersionFact::of).collect::<Vec<_>>().into(),
+            rollout: rollout.as_ref().map(RolloutView::of).into(),
+            approvals: self.approvals(&[name, version.as_str()]).into(),
+            pipeline: pipeline.into(),
             run,
         })
     }
@@ -194,11 +196,6 @@ impl World {
         let target = &rollout.spec.plan.target_ref.name;
         let all: Vec<Rollout> = self.all(Kind::Rollout);
         let candidate: Option<Deployment> = self.find(Kind::Deployment, &format!("{target}-candidate"));
-        let owner = candidate
-            .as_ref()
-            .and_then(|c| c.metadata.labels.clone())
-            .unwrap_or_default();
-        let owner = owner.get(names::LABEL_ROLLOUT_UID).cloned();
         let pipeline = rollout
             .spec
             .pipeline_ref
@@ -214,25 +211,31 @@ impl World {
         Some(RolloutObservation {
             now: self.now,
             settings: self.settings.clone(),
-            version: self.find(Kind::ModelVersion, &rollout.spec.model_version_ref.name),
+            version: self
+                .find::<ModelVersion>(Kind::ModelVersion, &rollout.spec.model_version_ref.name)
+                .into(),
             target: self.find(Kind::Deployment, target),
-            candidate_owner_exists: owner.is_some() && all.iter().any(|r| r.metadata.uid == owner),
             candidate,
             others: all
                 .iter()
                 .filter(|r| r.metadata.uid != rollout.metadata.uid && r.spec.plan.target_ref.name == *target)
                 .map(Peer::of)
                 .chain(self.unreadable_peers(target))
-                .collect(),
-            pipeline: pipeline.as_ref().map(|p| PipelineFacts::of(p, &self.policies(Some(p)))),
+                .collect::<Vec<_>>()
+                .into(),
+            pipeline: pipeline
+                .as_ref()
+                .map(|p| PipelineFacts::of(p, &self.policies(Some(p))))
+                .into(),
             versions: versions
                 .iter()
                 .map(|v| VersionView {
                     name: v.metadata.name.clone().unwrap_or_default(),
                     uri: v.spec.artifact.uri.0.clone(),
                 })
-                .collect(),
-            approvals: self.approvals(&[name]),
+                .collect::<Vec<_>>()
+                .into(),
+            approvals: self.approvals(&[name]).into(),
             answers: answers.collect(),
             rollout,
         })
@@ -277,7 +280,8 @@ impl World {
                 .iter()
                 .filter(child)
                 .filter_map(|v| v.metadata.name.clone())
-                .collect(),
+                .collect::<Vec<_>>()
+                .into(),
             namespace_terminating: self.terminating,
             version,
         })

@@ -6,9 +6,11 @@ use flywheel_api::flywheel_run::StageState;
 use flywheel_api::names::ANNOTATION_MODEL_VERSION;
 use flywheel_api::reference::{ApprovalGate, AutomationLevel, Verdict};
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
-use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
-use flywheel_engine::decision::{Action, Child, ChildKind, Patch};
+use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout, RolloutStatus};
+use flywheel_engine::decision::{Action, Child, ChildKind, Decision, Patch};
 use flywheel_engine::lineage::register::{self, Register};
+use flywheel_engine::part::Ledger;
+use flywheel_engine::rollout;
 use flywheel_engine::run::{self, Peer};
 use flywheel_engine::testing::{Kind, World, Write};
 use jiff::Timestamp;
@@ -52,6 +54,7 @@ impl Laws {
         self.seen = world.writes.len();
         lineage_is_whole(world);
         peers_count_only_where_they_are_asked_for(world);
+        only_what_was_looked_at_counts(world);
     }
 
     /// No attempt has two Jobs, no version two Rollouts, whatever was lost.
@@ -139,9 +142,54 @@ fn peers_count_only_where_they_are_asked_for(world: &World) {
             begun: true,
             running_stage: true,
         };
-        seen.peers = (0..100).map(busy).collect();
+        *seen.peers = (0..100).map(busy).collect();
         assert_eq!(run::decide(&seen), alone, "{:?}", run.metadata.name);
     }
+}
+
+/// Decides once on all parts, and once without those that were not looked at; says what was looked at, a bit for each.
+macro_rules! decided_alike_without_what_was_not_looked_at {
+    ($observation:expr, $decide:path, $($part:ident),+) => {{
+        let (mut seen, ledger) = ($observation, Ledger::default());
+        let bits = (0..).map(|n| 1_u32 << n);
+        let mut each = bits.clone();
+        $(seen.$part = ledger.part(each.next().unwrap(), seen.$part.peek().clone());)+
+        let decision = $decide(&seen);
+        let (looked, mut each) = (ledger.noted(), bits);
+        $(if looked & each.next().unwrap() == 0 {
+            seen.$part = Default::default();
+        })+
+        assert_eq!($decide(&seen), decision, "{looked:b}");
+        (decision, looked)
+    }};
+}
+
+/// What a decision did not look at does not change it: nobody need read that live.
+fn only_what_was_looked_at_counts(world: &World) {
+    for run in world.all::<FlywheelRun>(Kind::Run) {
+        let seen = world.run_observation(run.metadata.name.as_ref().unwrap()).unwrap();
+        decided_alike_without_what_was_not_looked_at!(
+            seen,
+            run::decide,
+            jobs,
+            peers,
+            live,
+            versions,
+            version,
+            rollout,
+            policies,
+            approvals
+        );
+    }
+    for rollout in world.all::<Rollout>(Kind::Rollout) {
+        delivery_looked_at(world, rollout.metadata.name.as_ref().unwrap());
+    }
+}
+
+/// What is decided on a Rollout, and whether it looked at the others, the versions and the Approvals, a bit for each.
+pub fn delivery_looked_at(world: &World, name: &str) -> (Decision<RolloutStatus>, u32) {
+    let seen = world.rollout_observation(name).unwrap();
+    decided_alike_without_what_was_not_looked_at!(seen, rollout::decide, others, versions, approvals)
 }
 
 /// An effect is only done when the stored status already names it.
@@ -289,7 +337,7 @@ fn steps_need_their_approval(write: &Write) {
     let before: Rollout = actor(write);
     let after: Rollout = serde_json::from_value(after.clone()).unwrap();
     let (old, new) = (before.status.unwrap_or_default(), after.status.unwrap_or_default());
-    let index = |s: &flywheel_api::RolloutStatus| s.step.as_ref().map(|s| s.index);
+    let index = |s: &RolloutStatus| s.step.as_ref().map(|s| s.index);
     let steps = &before.spec.plan.strategy.steps;
     let asks = index(&old)
         .and_then(|i| steps.get(i as usize))

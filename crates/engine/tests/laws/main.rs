@@ -17,6 +17,7 @@ mod late;
 mod loops;
 mod lost;
 mod moves;
+mod parts;
 mod pipelines;
 mod shop;
 mod turns;

@@ -64,7 +64,7 @@ impl Life {
                 version: self.version.clone(),
                 run: self.run.clone(),
                 rollouts: self.deliveries.clone(),
-                children: Vec::new(),
+                children: Vec::new().into(),
                 serves: self.serves.then(|| "eta".to_owned()).into_iter().collect(),
                 namespace_terminating: false,
             };

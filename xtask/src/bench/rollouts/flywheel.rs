@@ -34,6 +34,10 @@ impl Side for Flywheel {
         self.0.process
     }
 
+    fn requests(&self) -> Result<u64> {
+        self.0.requests()
+    }
+
     fn install(&self, bed: &Bed, count: u32) -> Result<usize> {
         bed.make::<Deployment>((0..count).map(deployment))?;
         bed.make::<ModelVersion>((0..count).map(|index| version(index, 1)))?;

@@ -68,6 +68,11 @@ trait Side {
     /// Its process.
     fn process(&self) -> Process;
 
+    /// Requests that it made, reads included, if it counts them.
+    fn requests(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Makes the workloads with version 1 and waits until all of them serve; returns how many writes of its own that
     /// takes at least.
     fn install(&self, bed: &Bed, count: u32) -> Result<usize>;
@@ -86,6 +91,7 @@ struct Took {
     cpu: Duration,
     peak: u64,
     own: usize,
+    requests: u64,
     kubernetes: usize,
     writes: Vec<Write>,
 }
@@ -115,7 +121,7 @@ fn side<S: Side>(bed: &Bed, side: &S, count: u32) -> Result<Took> {
     eprintln!("{name}: making {count} workloads …");
     let least = side.install(bed, count)?;
     bed.rest(&mut log, S::AGENT, least)?;
-    let before = side.process().cpu()?;
+    let (before, asked) = (side.process().cpu()?, side.requests()?);
     eprintln!("{name}: delivering …");
     let begun = Instant::now();
     side.change(bed, count)?;
@@ -123,6 +129,7 @@ fn side<S: Side>(bed: &Bed, side: &S, count: u32) -> Result<Took> {
     let time = begun.elapsed();
     let writes = bed.rest(&mut log, S::AGENT, all)?;
     let cpu = side.process().cpu()?.saturating_sub(before);
+    let requests = side.requests()?.saturating_sub(asked);
     eprintln!("{name}: {time:.1?}, cleaning up …");
     let peak = side.process().memory()?.peak;
     let gone = ["delete", "namespace", name, "--wait", "--timeout=10m"];
@@ -133,6 +140,7 @@ fn side<S: Side>(bed: &Bed, side: &S, count: u32) -> Result<Took> {
         cpu,
         peak,
         own: audit::count(&writes, S::AGENT),
+        requests,
         kubernetes: audit::count(&writes, audit::KUBERNETES),
         writes,
     })
@@ -155,6 +163,11 @@ fn compare(report: &mut Report, count: u32, ours: &Took, theirs: &Took) {
     let others = |took: &Took| per(took.kubernetes, took.count);
     let both = format!("{} / {}", others(ours), others(theirs));
     report.value(what("writes of Kubernetes' controllers for each"), both);
+    let requests = usize::try_from(ours.requests).unwrap_or(usize::MAX);
+    report.value(
+        what("requests of Flywheel for each, reads included"),
+        per(requests, ours.count),
+    );
     let steps = Steps::of(&ours.writes, Flywheel::AGENT);
     let each = ours.count.saturating_mul(WEIGHTS.len());
     report.at_most(what("writes to the status per step"), steps.status, each, STATUS_WRITES);

@@ -46,7 +46,7 @@ pub fn run(mistake: Mistake, o: &mut RunObservation) {
         Mistake::ResultOfAnyJob => name_jobs(o),
         Mistake::LevelOfTheStart => {
             let known = o.run.status.as_ref().and_then(|s| s.level);
-            if let (Some(pipeline), Some(level)) = (&mut o.pipeline, known) {
+            if let (Some(pipeline), Some(level)) = (&mut *o.pipeline, known) {
                 pipeline.spec.automation_level = level;
             }
         }

@@ -1,0 +1,136 @@
+//! What a driver remembers of the objects that it looked at.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// So long after a live look the stores are asked first. What is in progress is looked at again after that time: of an event
+/// that a watch does not tell nobody hears.
+pub(super) const TRUSTED: Duration = Duration::from_secs(60);
+
+/// So long after a write of a status the watch is waited for, if it has not told of it yet.
+const OWN_NEWS: Duration = Duration::from_secs(5);
+
+/// Of so many objects it is remembered when they were looked at, before those for whom it counts no more are forgotten.
+const LOOKS: usize = 1024;
+
+/// Failures in a row of each object, by namespace and name. An object that changed in between came on, even if its write
+/// seemed to fail: an answer that is lost says nothing about the write.
+#[derive(Default)]
+pub(super) struct Failures(HashMap<String, (String, u32)>);
+
+impl Failures {
+    /// Counts a failure at this resource version, and says how many there are in a row.
+    pub(super) fn failed(&mut self, key: String, version: &str) -> u32 {
+        let (before, count) = self.0.entry(key).or_default();
+        if before != version {
+            (*before, *count) = (version.to_owned(), 0);
+        }
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    pub(super) fn succeeded(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}
+
+/// When each object, by namespace and name, was last looked at live. A watch may be dead without that anybody knows: what
+/// its store says is believed only for so long.
+pub(super) struct Looks {
+    last: HashMap<String, Instant>,
+    /// The version over which a status was written just now: whoever looks at it decides the same once more.
+    pub(super) left: Versions,
+    /// The version in the store over which a write was refused: it is believed no more.
+    pub(super) refused: Versions,
+    /// As many are kept before those that count no more are forgotten.
+    limit: usize,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            last: HashMap::new(),
+            left: Versions::lasting(OWN_NEWS),
+            refused: Versions::lasting(TRUSTED),
+            limit: LOOKS,
+        }
+    }
+}
+
+impl Looks {
+    pub(super) fn is_fresh(&self, key: &str) -> bool {
+        self.last.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
+    }
+
+    #[cfg(test)]
+    pub(super) fn age(&mut self, key: &str, by: Duration) {
+        if let Some(last) = self.last.get_mut(key) {
+            *last = last.checked_sub(by).unwrap();
+        }
+    }
+
+    pub(super) fn looked(&mut self, key: String) {
+        if self.last.len() >= self.limit {
+            self.last.retain(|_, last| last.elapsed() < TRUSTED);
+            self.limit = self.last.len().saturating_mul(2).max(LOOKS);
+        }
+        self.last.insert(key, Instant::now());
+    }
+}
+
+/// A resource version of each object, by namespace and name. None is remembered for longer than it counts.
+pub(super) struct Versions {
+    last: Duration,
+    noted: HashMap<String, (String, Instant)>,
+}
+
+impl Versions {
+    fn lasting(last: Duration) -> Self {
+        Self {
+            last,
+            noted: HashMap::new(),
+        }
+    }
+
+    /// Whether this version of the object was noted not long ago.
+    pub(super) fn has(&self, key: &str, version: Option<&str>) -> bool {
+        let noted = self.noted.get(key).filter(|(_, at)| at.elapsed() < self.last);
+        noted.is_some_and(|(noted, _)| Some(noted.as_str()) == version)
+    }
+
+    pub(super) fn note(&mut self, key: String, version: String) {
+        if self.noted.len() >= LOOKS {
+            self.noted.retain(|_, (_, at)| at.elapsed() < self.last);
+        }
+        self.noted.insert(key, (version, Instant::now()));
+    }
+
+    pub(super) fn forget(&mut self, key: &str) {
+        self.noted.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_count_no_more_are_forgotten() {
+        let mut looks = Looks::default();
+        for number in 0..5000 {
+            looks.looked(number.to_string());
+            looks.age(&number.to_string(), TRUSTED);
+        }
+        assert!(looks.last.len() <= 1024, "{}", looks.last.len());
+    }
+
+    #[test]
+    fn an_object_whose_answers_are_lost_but_which_comes_on_is_not_kept_waiting() {
+        let mut failures = Failures::default();
+        let counts = ["1", "1", "2", "3", "3"].map(|version| failures.failed("a/x".to_owned(), version));
+        assert_eq!(counts, [1, 2, 1, 1, 2]);
+        assert_eq!(failures.failed("a/y".to_owned(), "3"), 1, "another object");
+        failures.succeeded("a/x");
+        assert_eq!(failures.failed("a/x".to_owned(), "3"), 1);
+    }
+}

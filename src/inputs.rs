@@ -1,0 +1,122 @@
+//! What is read for a decision: as little as possible live, and nothing that a write rests on from a store.
+
+use flywheel_engine::part::{Ledger, Part};
+use kube::Error;
+
+use crate::context::Context;
+use crate::lookup::Reader;
+
+/// Something that a decision may look at and that the watches know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Everything, of a decision that does not say what it looks at.
+    All,
+    /// The pipeline.
+    Pipeline,
+    /// Its bias policies.
+    Policies,
+    /// The versions of the model, or the one that is delivered.
+    Versions,
+    /// The version that serves.
+    Live,
+    /// The Rollout of a run.
+    Rollout,
+    /// Other objects of the same kind.
+    Peers,
+    /// Names, to tell whose a value is.
+    Names,
+    /// Jobs and their pods.
+    Jobs,
+    /// Approvals.
+    Approvals,
+}
+
+impl Input {
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// Reads for one look at an object. What was looked at in the stores is read live the next time.
+pub struct Inputs<'a> {
+    context: &'a Context,
+    namespace: &'a str,
+    /// These are read live.
+    live: u32,
+    doubts: Ledger,
+}
+
+impl<'a> Inputs<'a> {
+    /// Takes what the watches know.
+    pub fn stored(context: &'a Context, namespace: &'a str) -> Self {
+        Self {
+            context,
+            namespace,
+            live: 0,
+            doubts: Ledger::default(),
+        }
+    }
+
+    /// Asks the API server for everything.
+    pub fn live(context: &'a Context, namespace: &'a str) -> Self {
+        Self {
+            live: u32::MAX,
+            ..Self::stored(context, namespace)
+        }
+    }
+
+    /// For what the watches do not know: it is always asked for.
+    pub fn reader(&self) -> Reader<'a> {
+        Reader::live(self.context, self.namespace)
+    }
+
+    /// For who looks at whatever is read.
+    pub fn all(&self) -> Reader<'a> {
+        if !self.is_live(Input::All) {
+            self.doubts.note(Input::All.bit());
+        }
+        self.through(Input::All)
+    }
+
+    /// One part of an observation, which is in doubt once it was looked at, unless it is read live.
+    ///
+    /// # Errors
+    /// As reading has.
+    pub async fn part<T, F>(&self, input: Input, read: impl FnOnce(Reader<'a>) -> F) -> Result<Part<T>, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let value = read(self.through(input)).await?;
+        Ok(if self.is_live(input) {
+            Part::from(value)
+        } else {
+            self.doubts.part(input.bit(), value)
+        })
+    }
+
+    fn through(&self, input: Input) -> Reader<'a> {
+        if self.is_live(input) {
+            self.reader()
+        } else {
+            Reader::stored(self.context, self.namespace)
+        }
+    }
+
+    /// Whether this is read live: because it was looked at, or because it says where to find what is.
+    const fn is_live(&self, input: Input) -> bool {
+        let found_by = match input {
+            Input::Pipeline => Input::Policies.bit() | Input::Versions.bit() | Input::Live.bit(),
+            Input::Versions => Input::Live.bit(),
+            _ => 0,
+        };
+        self.live & (input.bit() | found_by) != 0
+    }
+
+    /// Reads live from now on what was looked at in the stores; whether there is any.
+    pub fn confirm(&mut self) -> bool {
+        let doubts = self.doubts.noted();
+        self.live |= doubts;
+        self.doubts = Ledger::default();
+        doubts != 0
+    }
+}
