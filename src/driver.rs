@@ -119,23 +119,22 @@ impl Driver {
         new || self.started.elapsed() < TRUSTED || self.looks().is_fresh(key)
     }
 
-    /// When to look again after a write was decided on that version of an object, and changed the object itself or another.
+    /// When to look again after a write that was decided on that version of an object; `own` says that the object itself was
+    /// written, or kept the write from being done.
     ///
     /// It is looked at again when the watch tells of it, which is at once; not earlier, because the stores would not know of
-    /// it. After a conflict the world needs a moment, and the store is not believed.
-    fn noted(&self, key: String, version: String, applied: Applied, is_own: bool) -> Action {
+    /// it. After a conflict the world needs a moment, and if the object has changed, its store is not believed.
+    fn noted(&self, key: String, version: String, applied: Applied, own: bool) -> Action {
+        let mut looks = self.looks();
         match applied {
-            Applied::Done => {
-                if is_own {
-                    self.looks().left.note(key, version);
-                }
-                Action::requeue(Duration::from_secs(1))
-            }
-            Applied::Outdated => {
-                self.looks().refused.note(key, version);
-                Action::requeue(Duration::from_millis(200))
-            }
+            Applied::Done if own => looks.left.note(key, version),
+            Applied::Outdated if own => looks.refused.note(key, version),
+            Applied::Done | Applied::Outdated => {}
         }
+        Action::requeue(match applied {
+            Applied::Done => Duration::from_secs(1),
+            Applied::Outdated => Duration::from_millis(200),
+        })
     }
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
@@ -331,14 +330,13 @@ async fn carried_out<C: Controller>(
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
             let (key, before) = version(&object);
-            let is_own = effect.action.uid() == object.meta().uid.as_deref();
-            let applied = if is_own || is_current(api, &object).await? {
-                let namespace = object.namespace().unwrap_or_default();
-                apply(&driver.context.client, &namespace, effect.action).await?
-            } else {
-                Applied::Outdated
-            };
-            Ok(driver.noted(key, before, applied, is_own))
+            let own = effect.action.uid() == object.meta().uid.as_deref();
+            if !own && !is_current(api, &object).await? {
+                return Ok(driver.noted(key, before, Applied::Outdated, true));
+            }
+            let namespace = object.namespace().unwrap_or_default();
+            let applied = apply(&driver.context.client, &namespace, effect.action).await?;
+            Ok(driver.noted(key, before, applied, own))
         }
         Decision::Wait(wait) => Ok(pause::<C>(&wait, &object)),
     }

@@ -29,6 +29,8 @@ pub enum Input {
     Jobs,
     /// Approvals.
     Approvals,
+    /// The snapshot of a run.
+    Snapshot,
 }
 
 impl Input {
@@ -92,6 +94,11 @@ impl<'a> Inputs<'a> {
         } else {
             self.doubts.part(input.bit(), value)
         })
+    }
+
+    /// For what may be known late, and need not be confirmed.
+    pub fn late(&self, input: Input) -> Reader<'a> {
+        self.through(input)
     }
 
     fn through(&self, input: Input) -> Reader<'a> {

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod args;
 pub mod batch;
+pub mod contents;
 pub mod context;
 pub mod controller;
 pub mod driver;

@@ -7,6 +7,7 @@ use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{Approval, BiasPolicy, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::bias::PolicyView;
+use flywheel_engine::run::SnapshotView;
 use flywheel_engine::view::Policies;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
@@ -336,6 +337,27 @@ impl<'a> Reader<'a> {
         let api = Api::<ControllerRevision>::namespaced(self.client.clone(), self.namespace);
         let all = api.list_metadata(&mine.params()).await?;
         Ok(all.items.into_iter().map(|snapshot| snapshot.metadata).collect())
+    }
+
+    /// A snapshot of a pipeline. What is in one never changes: it is asked for once.
+    pub async fn snapshot(&self, name: &str) -> Result<Option<SnapshotView>, Error> {
+        let stores = self.stores();
+        let known = stores.and_then(|stores| stores.snapshots.find(self.namespace, name));
+        if let Some(uid) = known.as_ref().and_then(|known| known.metadata.uid.as_deref())
+            && let Some(found) = self.watches.contents.get(uid)
+        {
+            return Ok(Some(found));
+        }
+        let found: Option<ControllerRevision> = self.get(name).await?;
+        Ok(found.map(|revision| {
+            let uid = revision.metadata.uid.clone().unwrap_or_default();
+            let view = SnapshotView {
+                name: name.to_owned(),
+                data: revision.data.map(|data| data.0).unwrap_or_default(),
+            };
+            self.watches.contents.keep(uid, view.clone());
+            view
+        }))
     }
 
     /// All versions of a model, whether they can be read or not.

@@ -26,6 +26,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::batch::Batch;
+use crate::contents::Contents;
 use crate::guard::Guard;
 use crate::health::Health;
 
@@ -246,6 +247,8 @@ pub struct Watches {
     pub pods: Arc<Watched<Guard<Pod>>>,
     /// Snapshots of pipelines, their metadata alone.
     pub snapshots: Arc<Watched<PartialObjectMeta<ControllerRevision>>>,
+    /// What is in those that were read.
+    pub contents: Contents,
 }
 
 impl Default for Watches {
@@ -261,6 +264,7 @@ impl Default for Watches {
             jobs: Arc::new(Watched::kept("jobs", Some(names::LABEL_RUN_UID))),
             pods: Arc::new(Watched::kept("pods", Some(names::LABEL_RUN_UID))),
             snapshots: Arc::new(Watched::kept("controllerrevisions", Some(names::LABEL_PIPELINE_UID))),
+            contents: Contents::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, Sna
 use flywheel_engine::view::{LiveView, Policies};
 use futures::try_join;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Error, ResourceExt};
@@ -134,7 +134,8 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
         inputs.part(Input::Pipeline, |reader| async move {
             reader.get::<FlywheelPipeline>(&run.spec.pipeline_ref.name).await
         }),
-        snapshot(inputs.reader(), run),
+        // What is in it never changes, and that it went may be noticed late.
+        snapshot(inputs.late(Input::Snapshot), run),
     )?;
     // What it leads to is read live only if it is: it is not looked at here.
     let found = pipeline.peek().as_ref();
@@ -180,11 +181,7 @@ async fn versions(reader: Reader<'_>, model: &str) -> Result<Vec<ModelVersion>, 
 
 async fn snapshot(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<SnapshotView>, Error> {
     let snapshot = run.status.as_ref().and_then(|s| s.snapshot.as_ref());
-    let found: Option<ControllerRevision> = reader.get(snapshot.map_or("", |s| &s.name)).await?;
-    Ok(found.map(|r| SnapshotView {
-        name: r.name_any(),
-        data: r.data.map(|d| d.0).unwrap_or_default(),
-    }))
+    reader.snapshot(snapshot.map_or("", |s| &s.name)).await
 }
 
 /// The name of the version that the run registers; empty before it is known.

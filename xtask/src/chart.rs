@@ -35,7 +35,7 @@ pub fn helm() -> Result<Command> {
 /// Without an image everything but the operator itself is installed: CRDs, roles, policies and settings.
 ///
 /// # Errors
-/// If Helm refuses, or if the operator is not ready after three minutes.
+/// If Helm refuses, or if the operator is not ready after four minutes.
 pub fn install(cluster: &Cluster, image: Option<&str>, values: &[&str]) -> Result<()> {
     let namespace = json!({
         "apiVersion": "v1", "kind": "Namespace",
@@ -48,11 +48,13 @@ pub fn install(cluster: &Cluster, image: Option<&str>, values: &[&str]) -> Resul
     let mut command = helm()?;
     command.args(["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE]);
     command
-        .args(["--wait", "--timeout=3m", "--kubeconfig"])
+        .args(["--wait", "--timeout=4m", "--kubeconfig"])
         .arg(&cluster.kubeconfig);
     match image {
         Some(reference) => {
-            let (repository, digest) = reference.split_once('@').context("an image without a digest")?;
+            let (repository, digest) = reference.split_once('@').with_context(|| {
+                format!("the operator's image {reference} must be named by its digest, as in name@sha256:…")
+            })?;
             command.arg(format!("--set=image.repository={repository},image.digest={digest}"));
         }
         None => {

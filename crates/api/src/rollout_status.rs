@@ -93,6 +93,12 @@ impl RolloutPhase {
     pub const fn is_delivered(self) -> bool {
         matches!(self, Self::Observing | Self::Promoted)
     }
+
+    /// Whether the version has come to serve, whatever has taken its place since.
+    #[must_use]
+    pub const fn has_delivered(self) -> bool {
+        self.is_delivered() || matches!(self, Self::Superseded)
+    }
 }
 
 /// Schema of an outcome: the phases that are ends.

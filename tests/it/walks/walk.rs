@@ -221,12 +221,13 @@ impl Walk {
     async fn ask(&mut self, index: usize, path: &Path, (spec, value): (Value, Value)) -> Result<(), String> {
         let old = self.specs[index].clone();
         let what = format!("{} {path}: {}", self.subjects[index].kind, short(&value));
+        // As it looks now: on its way to the spec it may come to look otherwise.
+        let pictures = self.pictures(&self.objects);
         match self.put(index, &spec).await? {
             Ok(how) => {
                 self.note(format!("{how} {what}"));
                 self.touched.insert((index, path.clone()));
                 self.tally.accepted += 1;
-                let pictures = self.pictures(&self.objects);
                 self.past.push(Stop {
                     index,
                     spec: old,

@@ -1,7 +1,7 @@
 //! etcd behind a cluster that is up, for tests in which it is away for a while.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::control_plane;
 use super::network::Network;
 use super::processes::{self, Place};
 use super::{Cluster, Home};
+use crate::operator::free_port;
 use crate::tools::Tool;
 
 /// How long etcd may take to end or to begin.
@@ -96,8 +97,7 @@ impl Store {
     /// # Errors
     /// If etcd cannot be started for this, or refuses it.
     pub fn compact_apart(&self) -> Result<u64> {
-        // Held until it is known, so that it is free.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         control_plane::start_etcd(&self.place, &self.network, port)?;
         until("etcd listens", || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()

@@ -14,7 +14,7 @@ use crate::cluster::{self, Audit, Cluster, Options, Profile};
 use crate::image::{self, Image, Recipe};
 use crate::quickship::Runtime;
 use crate::tools::{self, Tool};
-use crate::{cache, chart, debian, shell};
+use crate::{cache, chart, debian};
 
 /// The demo's cluster.
 pub const CLUSTER: &str = "flywheel-demo";
@@ -207,25 +207,6 @@ fn open_folder(folder: &Path) -> Result<()> {
 fn operator(kube: &Kube) -> Result<()> {
     let reference = kube.images.iter().find(|(name, _)| name == "operator");
     let (_, reference) = reference.context("there is no image of the operator")?;
-    let (repository, digest) = reference.split_once('@').with_context(|| {
-        format!("the operator's image {reference} must be named by its digest, as in name@sha256:…")
-    })?;
-    let mut helm = chart::helm()?;
-    helm.args(["upgrade", "--install", chart::RELEASE, "charts/flywheel"])
-        .args([
-            "--namespace",
-            chart::NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            "--timeout=4m",
-            "--kubeconfig",
-        ])
-        .arg(&kube.cluster.kubeconfig)
-        .arg(format!(
-            "--set=image.repository={repository},image.digest={digest},replicaCount=1"
-        ))
-        .arg(format!(
-            "--set=config.metricProviders[0].name=prometheus,config.metricProviders[0].url={PROMETHEUS}"
-        ));
-    shell::run(&mut helm).map(drop)
+    let provider = format!("config.metricProviders[0].name=prometheus,config.metricProviders[0].url={PROMETHEUS}");
+    chart::install(&kube.cluster, Some(reference), &["replicaCount=1", &provider])
 }

@@ -240,12 +240,8 @@ fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Versi
 
 /// Whether a Rollout put another version in its place, however it had come to serve.
 fn replaced(o: &ModelVersionObservation, name: &str) -> bool {
-    let took_over = |r: &Delivery| {
-        use RolloutPhase::{Observing, Promoted, Superseded};
-        matches!(r.phase, Observing | Promoted | Superseded)
-    };
     let from = |r: &Delivery| r.baseline.as_deref() == Some(name) && r.candidate != name;
-    o.rollouts.iter().any(|r| from(r) && took_over(r))
+    o.rollouts.iter().any(|r| from(r) && r.phase.has_delivered())
 }
 
 fn from_run(o: &ModelVersionObservation, stored: VersionState) -> VersionState {

@@ -124,14 +124,6 @@ fn standing(rollout: &RolloutView) -> Next {
     Next::Rest(Standing::new(kind, "RollingOut", message), None)
 }
 
-/// Whether the version serves by that Rollout: too late to cancel.
-pub const fn has_delivered(phase: RolloutPhase) -> bool {
-    matches!(
-        phase,
-        RolloutPhase::Observing | RolloutPhase::Promoted | RolloutPhase::Superseded
-    )
-}
-
 /// A run ends when its Rollout observes or has ended.
 pub fn outcome(turn: &mut Turn<'_>, rollout: &RolloutView) -> Next {
     let name = &rollout.name;

@@ -125,7 +125,7 @@ fn cancel(turn: &mut Turn<'_>) -> Next {
     }
     let ours = |r: &&RolloutView| r.run_uid.as_deref() == Some(turn.uid());
     if let Some(rollout) = turn.o.rollout.as_ref().filter(ours)
-        && deliver::has_delivered(rollout.phase)
+        && rollout.phase.has_delivered()
     {
         return deliver::outcome(turn, rollout);
     }

@@ -177,7 +177,7 @@ impl<'a> Turn<'a> {
     fn late_delivery(&self) -> Option<Effect> {
         let rollout = self.o.rollout.as_ref()?;
         let ours = rollout.run_uid.as_deref() == Some(self.uid());
-        let under_way = !rollout.phase.is_terminal() && !deliver::has_delivered(rollout.phase);
+        let under_way = !rollout.phase.is_terminal() && !rollout.phase.has_delivered();
         let unwanted = !matches!(self.status.outcome, Some(RunOutcome::Promoted | RunOutcome::RolledBack));
         (ours && under_way && unwanted)
             .then(|| deliver::abort(rollout))
