@@ -148,9 +148,13 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
         }
     };
     let model = found.map_or("", |p| &p.spec.model.name);
+    let asks_for_live = run::asks_for_live(run);
     let (versions, target, policies) = try_join!(
         inputs.part(Input::Versions, |reader| versions(reader, model)),
-        inputs.part(Input::Live, |reader| target(reader, plan.as_ref())),
+        inputs.part(Input::Live, |reader| target(
+            reader,
+            plan.as_ref().filter(|_| asks_for_live)
+        )),
         inputs.part(Input::Policies, |reader| async move { reader.policies(found).await }),
     )?;
     let live = target.map(|target| {

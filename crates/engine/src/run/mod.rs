@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 pub use snapshot::{SnapshotData, revision_data};
 pub use stage_file::stage_id;
-pub use view::{JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact, asks_for_peers};
+pub use view::{
+    JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact, asks_for_live, asks_for_peers,
+};
 
 use crate::approval::ApprovalView;
 use crate::decision::Decision;
@@ -48,7 +50,7 @@ pub struct RunObservation {
     pub jobs: Part<Vec<JobView>>,
     /// The other unfinished runs of the namespace, if [`asks_for_peers`] says that they count.
     pub peers: Part<Vec<Peer>>,
-    /// The version that serves on the target.
+    /// The version that serves on the target, if [`asks_for_live`] says that it counts.
     pub live: Part<Option<LiveView>>,
     /// The versions of the model, by a live list.
     pub versions: Part<Vec<VersionFact>>,

@@ -1,6 +1,6 @@
 //! What a run sees of the objects around it.
 
-use flywheel_api::flywheel_run::StageState;
+use flywheel_api::flywheel_run::{StageState, StageStatus};
 use flywheel_api::lineage::VersionRef;
 use flywheel_api::names;
 use flywheel_api::reference::UidRef;
@@ -129,6 +129,18 @@ pub fn asks_for_peers(run: &FlywheelRun) -> bool {
     let open = status.stages.iter().find(|s| s.state != StageState::Succeeded);
     let starts = open.is_some_and(|stage| stage.state == StageState::Pending);
     status.outcome.is_none() && (status.started_at.is_none() || starts)
+}
+
+/// Whether the decision about a run looks at what serves: who begins, makes a Job, or is judged, but not who waits for a Job
+/// or for a Rollout.
+#[must_use]
+pub fn asks_for_live(run: &FlywheelRun) -> bool {
+    let Some(status) = &run.status else {
+        return true;
+    };
+    let made = |s: &StageStatus| s.state == StageState::Running && s.job.as_ref().is_some_and(|j| j.uid.is_some());
+    let delivers = status.rollout.as_ref().is_some_and(|r| r.uid.is_some());
+    status.outcome.is_none() && !delivers && !status.stages.iter().any(made)
 }
 
 impl Peer {

@@ -159,7 +159,9 @@ impl World {
                 .filter_map(run::Peer::of)
                 .collect::<Vec<_>>()
                 .into(),
-            live: self.live_version(plan.as_ref()).into(),
+            live: self
+                .live_version(plan.as_ref().filter(|_| run::asks_for_live(&run)))
+                .into(),
             version: versions
                 .iter()
                 .find(|v| v.metadata.name.as_ref() == Some(&version))

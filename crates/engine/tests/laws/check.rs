@@ -12,7 +12,8 @@ use flywheel_engine::lineage::register::{self, Register};
 use flywheel_engine::part::Ledger;
 use flywheel_engine::rollout;
 use flywheel_engine::run::{self, Peer};
-use flywheel_engine::testing::{Kind, World, Write};
+use flywheel_engine::testing::{self, Kind, World, Write};
+use flywheel_engine::view::LiveView;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -54,6 +55,7 @@ impl Laws {
         self.seen = world.writes.len();
         lineage_is_whole(world);
         peers_count_only_where_they_are_asked_for(world);
+        what_serves_counts_only_where_it_is_asked_for(world);
         only_what_was_looked_at_counts(world);
     }
 
@@ -144,6 +146,17 @@ fn peers_count_only_where_they_are_asked_for(world: &World) {
         };
         *seen.peers = (0..100).map(busy).collect();
         assert_eq!(run::decide(&seen), alone, "{:?}", run.metadata.name);
+    }
+}
+
+/// Who does not ask for what serves decides the same whatever that is.
+fn what_serves_counts_only_where_it_is_asked_for(world: &World) {
+    let runs: Vec<FlywheelRun> = world.all(Kind::Run);
+    for run in runs.iter().filter(|run| !run::asks_for_live(run)) {
+        let mut seen = world.run_observation(run.metadata.name.as_ref().unwrap()).unwrap();
+        let without = run::decide(&seen);
+        *seen.live = Some(LiveView::of(&testing::version(9)));
+        assert_eq!(run::decide(&seen), without, "{:?}", run.metadata.name);
     }
 }
 
