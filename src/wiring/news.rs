@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use flywheel_api::flywheel_run::StageState;
 use flywheel_api::{FlywheelRun, Rollout};
+use flywheel_engine::run::Peer;
 use futures::{Stream, StreamExt};
 use kube::Resource;
 
@@ -86,14 +86,13 @@ pub fn outline(rollout: &Guard<Rollout>) -> u64 {
     })
 }
 
-/// What the neighbours of a run look at: what users write, its owners, whether it begins, works and has ended, its
+/// What the neighbours of a run look at: what users write, its owners, when it began and ended, what its peers see, its
 /// snapshot, and what the bias policies said of which version.
 pub fn run_outline(run: &Guard<FlywheelRun>) -> u64 {
     facet(run, |run| {
         let seen = run.status.as_ref().map(|s| {
-            let works = s.stages.iter().any(|stage| stage.state == StageState::Running);
             let times = (&s.started_at, &s.finished_at, &s.outcome);
-            (times, works, &s.snapshot, &s.model_version, &s.bias)
+            (times, Peer::of(run), &s.snapshot, &s.model_version, &s.bias)
         });
         serde_json::to_string(&(&run.metadata.owner_references, seen))
     })

@@ -10,11 +10,12 @@ use super::judge::{Ask, ask};
 use super::pod::{failure, failure_of, stuck, stuck_until};
 use super::result::{Expected, read};
 use super::turn::{Next, Turn};
-use super::view::{JobState, JobView, PodView};
+use super::view::{JobState, JobView, Peer, PodView, SOON};
 use super::{job, stage_file};
 use crate::decision::{Action, Child, Effect};
 use crate::level::{Step, Who, who};
 use crate::standing::{Kind, Standing};
+use crate::view::created;
 
 /// Longest pause between two attempts, in seconds.
 const MAX_BACKOFF: i64 = 3600;
@@ -69,11 +70,8 @@ fn begin(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus) -> Next {
         let message = format!("Stage {} is tried again at {at}.", stage.name);
         return Next::Rest(Standing::new(Kind::Working, "RetryPause", message), Some(at));
     }
-    let busy = turn.o.peers.iter().filter(|p| p.running_stage).count();
-    if i64::try_from(busy).unwrap_or(i64::MAX) >= i64::from(turn.o.settings.max_runs_per_namespace) {
-        let message =
-            format!("{busy} runs of the namespace have a running stage, which is the administrator's maximum.");
-        return Next::Rest(Standing::new(Kind::Waiting, "NamespaceFull", message), None);
+    if let Some(full) = no_room(turn) {
+        return full;
     }
     let name = job::name(turn.name(), turn.uid(), &stage.name, attempt);
     let now = turn.now();
@@ -96,6 +94,30 @@ fn begin(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus) -> Next {
         false,
     );
     working(&stage.name, attempt, None)
+}
+
+/// Of the runs that want to start a stage, those that were created first get the room that is left: whoever looks at the
+/// same time sees the same order, so that all of them together do not take more than there is.
+fn no_room(turn: &Turn<'_>) -> Option<Next> {
+    let max = turn.o.settings.max_runs_per_namespace;
+    let peers = || turn.o.peers.iter();
+    let running = peers().filter(|p| p.running_stage).count();
+    let mine = (created(&turn.o.run.metadata), turn.name());
+    let first = |p: &&Peer| p.wants_room(turn.now()) && (p.created, &*p.name) < mine;
+    let taken = running.saturating_add(peers().filter(first).count());
+    if i64::try_from(taken).unwrap_or(i64::MAX) < i64::from(max) {
+        return None;
+    }
+    // Who has only just become able to start may yet turn out to be kept from it.
+    let new = peers().filter(first).filter(|p| !p.waits_for_room);
+    let until = new.filter_map(|p| p.could_start).min().map(|at| at + SOON);
+    let message = format!(
+        "The administrator allows {max} runs of a namespace to have a running stage: runs that are at work, or were created earlier, take all of them."
+    );
+    Some(Next::Rest(
+        Standing::new(Kind::Waiting, "NamespaceFull", message),
+        until,
+    ))
 }
 
 /// The next attempt of a stage.

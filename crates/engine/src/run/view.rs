@@ -1,12 +1,13 @@
 //! What a run sees of the objects around it.
 
-use flywheel_api::flywheel_run::{StageState, StageStatus};
+use flywheel_api::condition;
+use flywheel_api::flywheel_run::{FlywheelRunStatus, StageState, StageStatus};
 use flywheel_api::lineage::VersionRef;
 use flywheel_api::names;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{FlywheelRun, ModelVersion, Rollout};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,16 @@ pub struct Peer {
     pub begun: bool,
     /// One of its stages runs.
     pub running_stage: bool,
+    /// Since when it could start its next stage, as far as it says; nothing while it has none or waits for a person.
+    #[serde(default)]
+    pub could_start: Option<Timestamp>,
+    /// It said that it waits for room in the namespace.
+    #[serde(default)]
+    pub waits_for_room: bool,
 }
+
+/// So long a run that could start a stage is expected to: later something must be in its way of which it says nothing.
+pub const SOON: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whether the decision about a run looks at its peers: only who begins, or starts a stage, lets others go first.
 #[must_use]
@@ -129,6 +139,17 @@ pub fn asks_for_peers(run: &FlywheelRun) -> bool {
     let open = status.stages.iter().find(|s| s.state != StageState::Succeeded);
     let starts = open.is_some_and(|stage| stage.state == StageState::Pending);
     status.outcome.is_none() && (status.started_at.is_none() || starts)
+}
+
+/// When the run began, ended its last stage, or may try again, whichever came last.
+fn could_start(status: &FlywheelRunStatus) -> Option<Timestamp> {
+    let open = status.stages.iter().find(|s| s.state != StageState::Succeeded)?;
+    if open.state != StageState::Pending || status.waiting_for.is_some() {
+        return None;
+    }
+    let ended = status.stages.iter().filter_map(|s| s.finished_at.as_ref());
+    let times = ended.chain(&open.retry_at).chain(&status.started_at);
+    times.map(|t| t.0).max()
 }
 
 /// Whether the decision about a run looks at what serves: who begins, makes a Job, or is judged, but not who waits for a Job
@@ -157,7 +178,17 @@ impl Peer {
             created: created(&run.metadata),
             begun: status.started_at.is_some(),
             running_stage: status.stages.iter().any(|s| s.state == StageState::Running),
+            could_start: could_start(&status),
+            waits_for_room: condition::find(&status.conditions, condition::READY)
+                .is_some_and(|ready| ready.reason == "NamespaceFull"),
         })
+    }
+
+    /// Whether it is about to start a stage, or waits for the room to.
+    #[must_use]
+    pub fn wants_room(&self, now: Timestamp) -> bool {
+        let due = self.could_start.filter(|at| *at <= now && !self.running_stage);
+        due.is_some_and(|at| self.waits_for_room || now < at + SOON)
     }
 }
 
@@ -223,7 +254,7 @@ impl RolloutView {
     #[must_use]
     pub fn of(rollout: &Rollout) -> Self {
         let status = rollout.status.clone().unwrap_or_default();
-        let ready = flywheel_api::condition::find(&status.conditions, flywheel_api::condition::READY);
+        let ready = condition::find(&status.conditions, condition::READY);
         Self {
             name: rollout.metadata.name.clone().unwrap_or_default(),
             uid: rollout.metadata.uid.clone().unwrap_or_default(),

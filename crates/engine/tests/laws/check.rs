@@ -143,6 +143,7 @@ fn peers_count_only_where_they_are_asked_for(world: &World) {
             created: Timestamp::default(),
             begun: true,
             running_stage: true,
+            ..Peer::default()
         };
         *seen.peers = (0..100).map(busy).collect();
         assert_eq!(run::decide(&seen), alone, "{:?}", run.metadata.name);

@@ -19,5 +19,6 @@ mod lost;
 mod moves;
 mod parts;
 mod pipelines;
+mod room;
 mod shop;
 mod turns;

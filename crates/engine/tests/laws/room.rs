@@ -1,0 +1,97 @@
+//! How many runs of a namespace have a running stage at once.
+
+use std::collections::BTreeSet;
+
+use flywheel_api::FlywheelRun;
+use flywheel_api::flywheel_run::StageState;
+use flywheel_engine::testing::{self, Held, Kind, World};
+use proptest::prelude::*;
+use serde_json::json;
+
+const RUNS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// A pipeline for each of some runs, which are created one after the other, and at most so many of them at work.
+fn crowd(max: i32) -> World {
+    let mut world = World::default();
+    world.settings.max_runs_per_namespace = max;
+    for name in RUNS {
+        let mut pipeline = testing::pipeline();
+        pipeline.metadata.name = Some(name.to_owned());
+        pipeline.spec.model.name = testing::object(json!(name));
+        pipeline.spec.rollout = None;
+        world.add(Kind::Pipeline, &pipeline);
+        let mut run = testing::run(name, "jane");
+        run.spec.pipeline_ref.name = testing::object(json!(name));
+        world.add(Kind::Run, &run);
+        world.pass(1);
+    }
+    world.look_around();
+    world
+}
+
+fn at_work(world: &World) -> BTreeSet<String> {
+    let all: Vec<FlywheelRun> = world.all(Kind::Run);
+    let works = |run: &&FlywheelRun| {
+        let mut stages = run.status.iter().flat_map(|s| &s.stages);
+        stages.any(|s| s.state == StageState::Running)
+    };
+    let working = all.iter().filter(works);
+    working.map(|run| run.metadata.name.clone().unwrap()).collect()
+}
+
+fn look_at_the_others(world: &mut World) {
+    for kind in [Kind::Pipeline, Kind::ModelVersion] {
+        for name in world.names(kind) {
+            world.look(kind, &name);
+        }
+    }
+}
+
+/// Whether all stages of all runs are done.
+fn done(world: &World) -> bool {
+    let all: Vec<FlywheelRun> = world.all(Kind::Run);
+    let stages = |run: &FlywheelRun| run.status.as_ref().map(|s| s.stages.clone()).unwrap_or_default();
+    let is_done = |run| {
+        let stages = stages(run);
+        !stages.is_empty() && stages.iter().all(|s| s.state == StageState::Succeeded)
+    };
+    all.iter().all(is_done)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn runs_that_look_at_the_same_time_leave_no_more_at_work_than_the_maximum(
+        max in 1..4_i32,
+        rounds in proptest::collection::vec((any::<bool>(), 0..64_u8), 0..40),
+    ) {
+        let mut world = crowd(max);
+        // Some are looked at in each round, all in the same world; their writes arrive afterwards.
+        let every = std::iter::repeat_n((true, u8::MAX), 200);
+        for (jobs, looked) in rounds.into_iter().chain(every) {
+            let some = RUNS.iter().enumerate().filter(|(n, _)| looked & (1 << n) != 0);
+            let held: Vec<Held> = some.filter_map(|(_, name)| world.hold(Kind::Run, name)).collect();
+            held.iter().for_each(|write| { world.arrive(write); });
+            look_at_the_others(&mut world);
+            prop_assert!(at_work(&world).len() <= usize::try_from(max).unwrap(), "{:?}", at_work(&world));
+            if jobs {
+                world.run_jobs();
+            }
+            world.pass(1);
+            if done(&world) {
+                break;
+            }
+        }
+        prop_assert!(done(&world), "some wait for ever");
+    }
+}
+
+#[test]
+fn the_runs_that_were_created_first_are_the_first_at_work() {
+    let mut world = crowd(2);
+    world.settle();
+    assert_eq!(at_work(&world), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+    let wait = crate::shop::reason(&world, Kind::Run, "c");
+    assert_eq!(wait, "NamespaceFull");
+}
