@@ -330,7 +330,8 @@ async fn carried_out<C: Controller>(
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
             let (key, before) = version(&object);
-            let own = effect.action.uid() == object.meta().uid.as_deref();
+            let uid = effect.action.uid();
+            let own = uid.is_some() && uid == object.meta().uid.as_deref();
             if !own && !is_current(api, &object).await? {
                 return Ok(driver.noted(key, before, Applied::Outdated, true));
             }

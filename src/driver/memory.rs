@@ -38,7 +38,7 @@ impl Failures {
 /// its store says is believed only for so long.
 pub(super) struct Looks {
     last: HashMap<String, Instant>,
-    /// The version over which a status was written just now: whoever looks at it decides the same once more.
+    /// The version over which the object was written just now: whoever looks at it decides the same once more.
     pub(super) left: Versions,
     /// The version in the store over which a write was refused: it is believed no more.
     pub(super) refused: Versions,
