@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flywheel_api::model_version::ModelVersionStatus;
+use flywheel_api::model_version::{ModelVersionStatus, VersionState};
 use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::binding;
@@ -59,6 +59,10 @@ impl Controller for ModelVersions {
             RelatedKind::ModelVersionSpec => related.has(names::LABEL_PARENT, &name),
             _ => false,
         }
+    }
+
+    fn in_progress(object: &ModelVersion) -> bool {
+        object.status.as_ref().is_some_and(|s| s.state == VersionState::RollingOut)
     }
 
     async fn observe(

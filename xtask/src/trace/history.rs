@@ -213,6 +213,9 @@ impl Fold {
     fn late(&mut self, revision: u64, lost: Request, next: &Request, after: Option<&Value>) -> Option<Step> {
         let before = self.world.get(&next.key)?.clone();
         let (of_status, was_status) = (next.subresource == "status", lost.subresource == "status");
+        if of_status && was_status {
+            return self.late_status(revision, lost, next, &before);
+        }
         if of_status == was_status {
             return None;
         }
@@ -229,6 +232,21 @@ impl Fold {
         if changes(Some(&before), Some(&between)).is_empty() {
             return None;
         }
+        let made = Request { code: 200, ..lost };
+        Some(self.step(revision, &made, next.key.clone(), Some(Arc::new(between))))
+    }
+
+    /// A status without known outcome was written after all, if the next one replaces a version that nobody knows of.
+    fn late_status(&mut self, revision: u64, lost: Request, next: &Request, before: &Value) -> Option<Step> {
+        let of = |object| text(object, "/metadata/resourceVersion");
+        let replaced = of(&next.body);
+        let unknown = next.code < 400 && !replaced.is_empty() && replaced != of(before);
+        if !unknown || of(&lost.body) != of(before) {
+            return None;
+        }
+        let mut between = before.clone();
+        between["status"] = lost.body.get("status")?.clone();
+        between["metadata"]["resourceVersion"] = replaced.into();
         let made = Request { code: 200, ..lost };
         Some(self.step(revision, &made, next.key.clone(), Some(Arc::new(between))))
     }

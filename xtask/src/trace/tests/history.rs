@@ -208,3 +208,30 @@ fn a_write_whose_answer_was_lost_is_not_taken_for_the_next_one() {
     assert_eq!(made.later(), status.earlier());
     assert_eq!(status.earlier()["status"], made.earlier()["status"]);
 }
+
+#[test]
+fn a_status_whose_answer_was_lost_is_not_taken_for_the_next_one() {
+    let mut turn = Turn::held();
+    let version = |object: &serde_json::Value| object["metadata"]["resourceVersion"].clone();
+    let before = version(&turn.story.get(&Kind::Rollout, "eta-1"));
+    turn.story.status(By::Operator, &Kind::Rollout, "eta-1", |status| {
+        status["checks"] = json!([]);
+    });
+    let lost = turn.story.requests.last_mut().expect("a request");
+    let made = version(&lost.answer);
+    (lost.code, lost.body) = (504, lost.answer.take());
+    lost.body["metadata"]["resourceVersion"] = before;
+    turn.story.status(By::Operator, &Kind::Rollout, "eta-1", |status| {
+        status["conditions"] = json!([]);
+    });
+    let next = turn.story.requests.last_mut().expect("a request");
+    next.body = next.answer.clone();
+    next.body["metadata"]["resourceVersion"] = made;
+    let history = turn.story.history();
+    let [.., refused, made, status] = history.steps.as_slice() else {
+        panic!("three steps of the last two requests");
+    };
+    assert_eq!((refused.code, made.code, made.subresource.as_str()), (504, 200, "status"));
+    assert_eq!(made.later()["status"]["checks"], json!([]));
+    assert_eq!(made.later(), status.earlier());
+}
