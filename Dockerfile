@@ -1,10 +1,10 @@
 # The image of the operator, from source: one program, the libraries that it is loaded with, the certificates of public
 # authorities, and an account without rights. Time zones are compiled into the program.
 FROM rust:1.95-slim-bookworm AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates make
 WORKDIR /source
 COPY . .
 RUN cargo build --release --locked --package flywheel --bin flywheel-operator
-RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates
 RUN set -eu; \
     install -D --mode=755 target/release/flywheel-operator /image/bin/flywheel-operator; \
     for library in $(ldd target/release/flywheel-operator | grep --only-matching '/[^ ]*'); do \
