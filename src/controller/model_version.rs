@@ -62,7 +62,10 @@ impl Controller for ModelVersions {
     }
 
     fn in_progress(object: &ModelVersion) -> bool {
-        object.status.as_ref().is_some_and(|s| s.state == VersionState::RollingOut)
+        object
+            .status
+            .as_ref()
+            .is_some_and(|s| s.state == VersionState::RollingOut)
     }
 
     async fn observe(

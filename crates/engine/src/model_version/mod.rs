@@ -59,6 +59,9 @@ pub struct Delivery {
     pub created: Timestamp,
     /// Where it stands.
     pub phase: RolloutPhase,
+    /// It has begun: it took its target, whatever has become of it since.
+    #[serde(default)]
+    pub begun: bool,
     /// A run asked for it; otherwise a person did.
     #[serde(default)]
     pub by_run: bool,
@@ -73,6 +76,7 @@ impl Delivery {
     pub fn of(rollout: &Rollout) -> Self {
         let status = rollout.status.clone().unwrap_or_default();
         Self {
+            begun: status.candidate.is_some(),
             name: rollout.metadata.name.clone().unwrap_or_default(),
             uid: rollout.metadata.uid.clone().unwrap_or_default(),
             candidate: rollout.spec.model_version_ref.name.clone(),
@@ -198,8 +202,11 @@ fn copy_from_run(o: &ModelVersionObservation, status: &mut ModelVersionStatus) {
         .waiting_for
         .as_ref()
         .filter(|w| w.gate == flywheel_api::reference::ApprovalGate::Promote);
-    if let Some(waiting) = waiting {
-        status.evidence_digest = Some(waiting.evidence_digest.clone());
+    // Nobody may have looked while it waited: whoever approved named the evidence, too.
+    let waited = waiting.map(|w| &w.evidence_digest);
+    let approved = status.approvals.last().map(|a| &a.evidence_digest);
+    if let Some(digest) = waited.or(approved) {
+        status.evidence_digest = Some(digest.clone());
     }
 }
 
@@ -274,7 +281,7 @@ fn passed(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Vec<
     let approved =
         (stored == VersionState::Candidate && run.is_some_and(is_approved)).then_some(VersionState::Approved);
     let delivered = last(o, |r| r.candidate == name)
-        .is_some_and(|r| r.phase.is_delivered())
+        .is_some_and(|r| r.begun && (r.phase.is_delivered() || r.phase.is_terminal()))
         .then_some(VersionState::RollingOut);
     let states = approved.into_iter().chain(delivered);
     states.map(|state| reached(o, name, state)).collect()

@@ -168,8 +168,17 @@ fn delivered_unseen(phase: RolloutPhase) -> Vec<LineageType> {
 
 #[test]
 fn an_operator_that_was_away_while_a_version_was_approved_leaves_no_gap_in_its_lineage() {
-    use LineageType::{Approved, Live, RollingOut};
+    use LineageType::{Approved, Live, RolledBack, RollingOut};
     assert_eq!(delivered_unseen(RolloutPhase::Pending), [Approved]);
     assert_eq!(delivered_unseen(RolloutPhase::Progressing), [Approved, RollingOut]);
     assert_eq!(delivered_unseen(RolloutPhase::Promoted), [Approved, RollingOut, Live]);
+    assert_eq!(
+        delivered_unseen(RolloutPhase::RolledBack),
+        [Approved, RollingOut, RolledBack]
+    );
+    assert_eq!(
+        delivered_unseen(RolloutPhase::Aborted),
+        [Approved, RolledBack],
+        "before it began"
+    );
 }

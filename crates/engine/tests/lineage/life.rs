@@ -160,8 +160,15 @@ impl Life {
     /// A Rollout stands in that phase.
     pub fn moved(&mut self, name: &str, candidate: &str, baseline: Option<&str>, phase: RolloutPhase) -> &mut Self {
         let created = self.now;
+        let begun = !matches!(
+            phase,
+            RolloutPhase::Pending | RolloutPhase::Queued | RolloutPhase::Aborted
+        );
         match self.deliveries.iter_mut().find(|d| d.name == name) {
-            Some(delivery) => delivery.phase = phase,
+            Some(delivery) => {
+                delivery.phase = phase;
+                delivery.begun |= begun;
+            }
             None => self.deliveries.push(Delivery {
                 name: name.to_owned(),
                 uid: format!("rollout-{name}"),
@@ -170,6 +177,7 @@ impl Life {
                 target: "eta".to_owned(),
                 created,
                 phase,
+                begun,
                 ..Delivery::default()
             }),
         }

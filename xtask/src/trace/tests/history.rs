@@ -231,7 +231,10 @@ fn a_status_whose_answer_was_lost_is_not_taken_for_the_next_one() {
     let [.., refused, made, status] = history.steps.as_slice() else {
         panic!("three steps of the last two requests");
     };
-    assert_eq!((refused.code, made.code, made.subresource.as_str()), (504, 200, "status"));
+    assert_eq!(
+        (refused.code, made.code, made.subresource.as_str()),
+        (504, 200, "status")
+    );
     assert_eq!(made.later()["status"]["checks"], json!([]));
     assert_eq!(made.later(), status.earlier());
 }
