@@ -201,7 +201,8 @@ impl Fold {
             self.lost.insert(key.clone(), request.clone());
             return vec![self.step(revision, request, key, after)];
         }
-        let lost = self.lost.remove(&key);
+        // A refusal says nothing of the object.
+        let lost = (request.code < 400).then(|| self.lost.remove(&key)).flatten();
         let late = lost.and_then(|lost| self.late(revision, lost, request, after.as_deref()));
         late.into_iter()
             .chain([self.step(revision, request, key, after)])
@@ -245,8 +246,8 @@ impl Fold {
             return None;
         }
         let mut between = before.clone();
-        between["status"] = lost.body.get("status")?.clone();
-        between["metadata"]["resourceVersion"] = replaced.into();
+        let status = lost.body.get("status")?.clone();
+        between.as_object_mut()?.insert("status".to_owned(), status);
         let made = Request { code: 200, ..lost };
         Some(self.step(revision, &made, next.key.clone(), Some(Arc::new(between))))
     }

@@ -196,13 +196,15 @@ fn a_write_whose_answer_was_lost_is_not_taken_for_the_next_one() {
     let lost = turn.story.requests.last_mut().expect("a request");
     lost.code = 504;
     lost.answer = json!({ "kind": "Status" });
+    // Its successor does not know of it yet.
+    turn.story.refused(By::Operator, "patch", &Kind::Rollout, "eta-1", 409);
     turn.story.status(By::Operator, &Kind::Rollout, "eta-1", |o| {
         o["status"]["conditions"] = json!([]);
     });
     assert_eq!(super::broken(&turn.story), Vec::<&str>::new());
     let history = turn.story.history();
-    let [.., _, made, status] = history.steps.as_slice() else {
-        panic!("three steps of the last two requests");
+    let [.., _, _, made, status] = history.steps.as_slice() else {
+        panic!("four steps of the last three requests");
     };
     assert_eq!((made.verb.as_str(), made.subresource.as_str()), ("patch", ""));
     assert_eq!(made.later(), status.earlier());
