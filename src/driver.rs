@@ -304,17 +304,18 @@ async fn decided<C: Controller>(
         let (object, answers) = (look.object.clone(), look.answers.clone());
         let observation = C::observe(context, &look.inputs, object, answers, look.now).await?;
         let decision = C::decide(&observation);
-        match decision {
-            Decision::Wait(wait) => return Ok(pause::<C>(&wait, &look.object)),
-            Decision::Record(change) if C::MIRRORS => return written(driver, look.object, change).await,
-            Decision::Record(_) | Decision::Do(_) if look.inputs.confirm() => {}
-            decision => {
-                if tracing::enabled!(tracing::Level::TRACE) {
-                    tracing::trace!(observation = %nameless(&observation), "observed");
-                }
-                return carried_out::<C>(driver, api, look.object, decision).await;
-            }
+        let again = match &decision {
+            Decision::Wait(_) => false,
+            Decision::Record(_) if C::MIRRORS => false,
+            Decision::Record(_) | Decision::Do(_) => look.inputs.confirm(),
+        };
+        if again {
+            continue;
         }
+        if tracing::enabled!(tracing::Level::TRACE) {
+            tracing::trace!(observation = %nameless(&observation), "observed");
+        }
+        return carried_out::<C>(driver, api, look.object, decision).await;
     }
 }
 

@@ -77,7 +77,7 @@ impl<'a> Inputs<'a> {
         if !self.is_live(Input::All) {
             self.doubts.note(Input::All.bit());
         }
-        self.through(Input::All)
+        self.late(Input::All)
     }
 
     /// One part of an observation, which is in doubt once it was looked at, unless it is read live.
@@ -88,7 +88,7 @@ impl<'a> Inputs<'a> {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let value = read(self.through(input)).await?;
+        let value = read(self.late(input)).await?;
         Ok(if self.is_live(input) {
             Part::from(value)
         } else {
@@ -96,12 +96,8 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    /// For what may be known late, and need not be confirmed.
+    /// Live or of the stores, without that anybody notes what is looked at: for what may be known late.
     pub fn late(&self, input: Input) -> Reader<'a> {
-        self.through(input)
-    }
-
-    fn through(&self, input: Input) -> Reader<'a> {
         if self.is_live(input) {
             self.reader()
         } else {

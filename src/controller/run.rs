@@ -1,7 +1,6 @@
 //! FlywheelRun: its pipeline, snapshot, Jobs with pods, version, Rollout, policies and approvals.
 
 use flywheel_api::flywheel_run::FlywheelRunStatus;
-use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::decision::Decision;
@@ -10,7 +9,6 @@ use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, Sna
 use flywheel_engine::view::{LiveView, Policies};
 use futures::try_join;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Error, ResourceExt};
@@ -148,13 +146,10 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
         }
     };
     let model = found.map_or("", |p| &p.spec.model.name);
-    let asks_for_live = run::asks_for_live(run);
+    let delivered = plan.as_ref().filter(|_| run::asks_for_live(run));
     let (versions, target, policies) = try_join!(
         inputs.part(Input::Versions, |reader| versions(reader, model)),
-        inputs.part(Input::Live, |reader| target(
-            reader,
-            plan.as_ref().filter(|_| asks_for_live)
-        )),
+        inputs.part(Input::Live, |reader| async move { reader.target(delivered).await }),
         inputs.part(Input::Policies, |reader| async move { reader.policies(found).await }),
     )?;
     let live = target.map(|target| {
@@ -168,10 +163,6 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
         policies,
         pipeline,
     })
-}
-
-async fn target(reader: Reader<'_>, plan: Option<&RolloutPlan>) -> Result<Option<Deployment>, Error> {
-    reader.target(plan).await
 }
 
 /// All versions of the model. One that cannot be read is an error: it may be the live one, with which the new one is to
