@@ -1,6 +1,7 @@
 //! The loop around every decision: observe, decide, at most one write, which rests on nothing but live reads.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -68,7 +69,6 @@ pub struct Driver {
     failures: Mutex<Failures>,
     looks: Mutex<Looks>,
     timeout: Duration,
-    started: Instant,
     /// First come, first served. The runtime's own limit lets those go first that came last: when there is more to do
     /// than the API server answers, some objects would wait for ever.
     turns: Semaphore,
@@ -83,7 +83,6 @@ impl Driver {
             failures: Mutex::default(),
             looks: Mutex::default(),
             timeout: TIMEOUT,
-            started: Instant::now(),
             turns: Semaphore::new(AT_ONCE),
         }
     }
@@ -104,19 +103,27 @@ impl Driver {
         Ok(outcome.map_err(|_| ReconcileError::Timeout)??)
     }
 
-    /// Whether the stores may be asked first: it was looked at live not long ago, or a watch just told of it for the first
-    /// time, and it was not found out since that its store is behind.
-    fn trusts_stores(&self, key: &str, object: &impl Resource, now: Timestamp) -> bool {
-        if self.looks().refused.has(key, object.meta().resource_version.as_deref()) {
+    /// Whether the stores may be asked first: it was looked at live not long ago, or this is its first look, so that a watch
+    /// told of it since it is there; and it was not found out since that its store is behind.
+    fn trusts_stores<C: Controller>(&self, key: &str, object: &C::Object) -> bool {
+        let mut looks = self.looks();
+        if looks.refused.has(key, object.meta().resource_version.as_deref()) {
             return false;
         }
-        let age = object
-            .meta()
-            .creation_timestamp
-            .as_ref()
-            .map(|t| now.duration_since(t.0));
-        let new = age.is_some_and(|age| age.unsigned_abs() < TRUSTED);
-        new || self.started.elapsed() < TRUSTED || self.looks().is_fresh(key)
+        looks.is_fresh(key) || {
+            let first = looks.is_first(key);
+            if first {
+                looks.looked(key, |key| self.knows::<C>(key));
+            }
+            first
+        }
+    }
+
+    /// Whether the watch knows an object of that namespace and name.
+    fn knows<C: Controller>(&self, key: &str) -> bool {
+        let watched = C::watched(&self.context.watches);
+        let place = key.split_once('/');
+        place.is_some_and(|(namespace, name)| watched.find(namespace, name).is_some())
     }
 
     /// When to look again after a write that was decided on that version of an object; `own` says that the object itself was
@@ -246,13 +253,13 @@ async fn step<'a, C: Controller>(
     }
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
-    let trusted = driver.trusts_stores(&key, known, now);
+    let trusted = driver.trusts_stores::<C>(&key, known);
     let object = if trusted {
         // No write is done over another version of it than this: it is not asked for once more.
-        known.clone()
+        Cow::Borrowed(known)
     } else {
         match driver.within(api.get_opt(&name)).await? {
-            Some(object) => object,
+            Some(object) => Cow::Owned(object),
             None => return Ok(Action::await_change()),
         }
     };
@@ -278,14 +285,14 @@ async fn step<'a, C: Controller>(
     let action = driver.within(decided::<C>(driver, &api, look)).await;
     drop(turn);
     if !trusted && action.is_ok() {
-        driver.looks().looked(key);
+        driver.looks().looked(&key, |key| driver.knows::<C>(key));
     }
     action
 }
 
 /// What a decision is made on.
 struct Look<'a, C: Controller> {
-    object: C::Object,
+    object: Cow<'a, C::Object>,
     answers: C::Answers,
     now: Timestamp,
     inputs: Inputs<'a>,
@@ -301,12 +308,11 @@ async fn decided<C: Controller>(
 ) -> Result<Action, kube::Error> {
     let context = &driver.context;
     loop {
-        let (object, answers) = (look.object.clone(), look.answers.clone());
+        let (object, answers) = (look.object.as_ref().clone(), look.answers.clone());
         let observation = C::observe(context, &look.inputs, object, answers, look.now).await?;
         let decision = C::decide(&observation);
         let again = match &decision {
             Decision::Wait(_) => false,
-            Decision::Record(_) if C::MIRRORS => false,
             Decision::Record(_) | Decision::Do(_) => look.inputs.confirm(),
         };
         if again {
@@ -323,24 +329,24 @@ async fn decided<C: Controller>(
 async fn carried_out<C: Controller>(
     driver: &Driver,
     api: &Api<C::Object>,
-    object: C::Object,
+    object: Cow<'_, C::Object>,
     decision: Decision<C::Status>,
 ) -> Result<Action, kube::Error> {
     match decision {
-        Decision::Record(change) => written(driver, object, change).await,
+        Decision::Record(change) => written(driver, object.into_owned(), change).await,
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
-            let (key, before) = version(&object);
+            let (key, before) = version(object.as_ref());
             let uid = effect.action.uid();
             let own = uid.is_some() && uid == object.meta().uid.as_deref();
-            if !own && !is_current(api, &object).await? {
+            if !own && !is_current(api, object.as_ref()).await? {
                 return Ok(driver.noted(key, before, Applied::Outdated, true));
             }
             let namespace = object.namespace().unwrap_or_default();
             let applied = apply(&driver.context.client, &namespace, effect.action).await?;
             Ok(driver.noted(key, before, applied, own))
         }
-        Decision::Wait(wait) => Ok(pause::<C>(&wait, &object)),
+        Decision::Wait(wait) => Ok(pause::<C>(&wait, object.as_ref())),
     }
 }
 

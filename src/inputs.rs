@@ -9,8 +9,6 @@ use crate::lookup::Reader;
 /// Something that a decision may look at and that the watches know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Everything, of a decision that does not say what it looks at.
-    All,
     /// The pipeline.
     Pipeline,
     /// Its bias policies.
@@ -21,6 +19,16 @@ pub enum Input {
     Live,
     /// The Rollout of a run.
     Rollout,
+    /// The Rollouts of a model, or of a version with what serves on their targets.
+    Deliveries,
+    /// The run of a version.
+    Run,
+    /// The runs of a pipeline.
+    Runs,
+    /// The Deployment that a Rollout delivers to.
+    Target,
+    /// The one beside it.
+    Candidate,
     /// Other objects of the same kind.
     Peers,
     /// Names, to tell whose a value is.
@@ -29,7 +37,7 @@ pub enum Input {
     Jobs,
     /// Approvals.
     Approvals,
-    /// The snapshot of a run.
+    /// The snapshot of a run, or those of a pipeline.
     Snapshot,
 }
 
@@ -67,19 +75,6 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// For what the watches do not know: it is always asked for.
-    pub fn reader(&self) -> Reader<'a> {
-        Reader::live(self.context, self.namespace)
-    }
-
-    /// For who looks at whatever is read.
-    pub fn all(&self) -> Reader<'a> {
-        if !self.is_live(Input::All) {
-            self.doubts.note(Input::All.bit());
-        }
-        self.late(Input::All)
-    }
-
     /// One part of an observation, which is in doubt once it was looked at, unless it is read live.
     ///
     /// # Errors
@@ -96,20 +91,24 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    /// Live or of the stores, without that anybody notes what is looked at: for what may be known late.
+    /// Live or of the stores, without that anybody notes what is looked at: for what may be known late, because nothing
+    /// follows from it, or never changes.
     pub fn late(&self, input: Input) -> Reader<'a> {
-        if self.is_live(input) {
-            self.reader()
+        let read = if self.is_live(input) {
+            Reader::live
         } else {
-            Reader::stored(self.context, self.namespace)
-        }
+            Reader::stored
+        };
+        read(self.context, self.namespace)
     }
 
     /// Whether this is read live: because it was looked at, or because it says where to find what is.
     const fn is_live(&self, input: Input) -> bool {
         let found_by = match input {
             Input::Pipeline => Input::Policies.bit() | Input::Versions.bit() | Input::Live.bit(),
-            Input::Versions => Input::Live.bit(),
+            Input::Versions => Input::Live.bit() | Input::Deliveries.bit(),
+            // Which snapshots are used.
+            Input::Runs => Input::Snapshot.bit(),
             _ => 0,
         };
         self.live & (input.bit() | found_by) != 0

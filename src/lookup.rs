@@ -35,7 +35,12 @@ pub trait Looked: Kind + Send + Sync + 'static {
 }
 
 impl Looked for ControllerRevision {}
-impl Looked for Deployment {}
+
+impl Looked for Deployment {
+    fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {
+        Some(&watches.deployments)
+    }
+}
 
 impl Looked for Job {
     fn watched(watches: &Watches) -> Option<&Watched<Guard<Self>>> {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
+use flywheel_engine::rollout;
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
@@ -57,6 +58,9 @@ pub enum Change<O> {
 /// namespace, which happens many times in each look, does not go through those of all others.
 type Held<O> = BTreeMap<String, BTreeMap<String, Arc<O>>>;
 
+/// Says of an object whether it is held.
+type Which<O> = Box<dyn Fn(&O) -> bool + Send + Sync>;
+
 /// Namespace and name of an object.
 fn place<O: Resource>(object: &O) -> (String, String) {
     let metadata = object.meta();
@@ -72,8 +76,10 @@ pub struct Watched<O: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<O>,
     /// The same objects; nothing until all that exist are known.
     held: RwLock<Option<Held<O>>>,
-    /// What writes the store; nothing for a kind of which nobody needs more than the news.
+    /// What writes the store; nothing for a kind of which only some are held.
     writer: Mutex<Option<Writer<O>>>,
+    /// Which are held, if not all.
+    some: Option<Which<O>>,
     listeners: Mutex<Vec<UnboundedSender<Change<O>>>>,
     /// Live lists of a namespace, for who must not believe the store.
     pub lists: Batch<Vec<O>>,
@@ -92,26 +98,32 @@ where
             store,
             held: RwLock::default(),
             writer: Mutex::new(Some(writer)),
+            some: None,
             listeners: Mutex::default(),
             lists: Batch::default(),
         }
     }
 
-    /// A kind of whose objects only the news are told.
-    fn told(name: &'static str) -> Self {
+    /// A kind of which users have many, and of which those are held that are chosen when they are made or change; of all
+    /// others only the news are told.
+    fn some(name: &'static str, which: impl Fn(&O) -> bool + Send + Sync + 'static) -> Self {
         Self {
             writer: Mutex::new(None),
+            some: Some(Box::new(which)),
             ..Self::kept(name, None)
         }
     }
 
-    /// The objects; empty until the watch has begun, and for ever if none are kept.
+    /// The objects; empty until the watch has begun, and for ever if only some are held.
     pub fn store(&self) -> Store<O> {
         self.store.clone()
     }
 
-    /// The objects of a namespace in the order of their names, once all that exist are known.
+    /// The objects of a namespace in the order of their names, once all that exist are known; never if only some are held.
     pub fn within(&self, namespace: &str) -> Option<Vec<Arc<O>>> {
+        if self.some.is_some() {
+            return None;
+        }
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         let here = held.as_ref()?.get(namespace);
         Some(here.map(|here| here.values().cloned().collect()).unwrap_or_default())
@@ -167,7 +179,10 @@ where
             writer.apply_watcher_event(&event);
         }
         match event {
-            Event::Init if !keeps => self.tell(&Change::Begun),
+            Event::Init if !keeps => {
+                self.begun(&[]);
+                self.tell(&Change::Begun);
+            }
             // What is kept is told when all of it is in the store.
             Event::InitApply(_) if keeps => {}
             Event::InitDone if keeps => {
@@ -198,12 +213,20 @@ where
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 
-    /// Holds it as the store has it, if objects are kept.
+    /// Holds it as the store has it, unless it is none of those that are held.
     fn applied(&self, object: O) -> Arc<O> {
-        let Some(kept) = self.store.get(&ObjectRef::from_obj(&object)) else {
-            return Arc::new(object);
+        let kept = match &self.some {
+            Some(which) if !which(&object) => {
+                self.deleted(&object);
+                return Arc::new(object);
+            }
+            Some(_) => Arc::new(object),
+            None => match self.store.get(&ObjectRef::from_obj(&object)) {
+                Some(kept) => kept,
+                None => return Arc::new(object),
+            },
         };
-        let (namespace, name) = place(&object);
+        let (namespace, name) = place(kept.as_ref());
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.as_mut() {
             held.entry(namespace).or_default().insert(name, kept.clone());
@@ -239,8 +262,8 @@ pub struct Watches {
     pub policies: Arc<Watched<Guard<BiasPolicy>>>,
     /// Approvals.
     pub approvals: Arc<Watched<Guard<Approval>>>,
-    /// Deployments, told only: users have many, and a decision needs two of them.
-    pub deployments: Arc<Watched<PartialObjectMeta<Deployment>>>,
+    /// Deployments: of all the news, and those between which a Rollout is moving.
+    pub deployments: Arc<Watched<Guard<Deployment>>>,
     /// Jobs of runs.
     pub jobs: Arc<Watched<Guard<Job>>>,
     /// Pods of runs.
@@ -251,16 +274,28 @@ pub struct Watches {
     pub contents: Contents,
 }
 
+/// Whether a Rollout moves between this Deployment and another one.
+fn is_moved(rollouts: &Watched<Guard<Rollout>>, deployment: &Guard<Deployment>) -> bool {
+    let (namespace, name) = place(deployment);
+    let here = rollouts.within(&namespace).unwrap_or_default();
+    let mut readable = here.iter().filter_map(|guard| guard.0.as_ref().ok());
+    readable.any(|rollout| rollout::is_open(rollout) && rollout::is_side(rollout, &name))
+}
+
 impl Default for Watches {
     fn default() -> Self {
+        let rollouts = Arc::new(Watched::kept("rollouts", None));
+        let moving = rollouts.clone();
         Self {
             pipelines: Arc::new(Watched::kept("flywheelpipelines", None)),
             runs: Arc::new(Watched::kept("flywheelruns", None)),
             versions: Arc::new(Watched::kept("modelversions", None)),
-            rollouts: Arc::new(Watched::kept("rollouts", None)),
+            rollouts,
             policies: Arc::new(Watched::kept("biaspolicies", None)),
             approvals: Arc::new(Watched::kept("approvals", None)),
-            deployments: Arc::new(Watched::told("deployments")),
+            deployments: Arc::new(Watched::some("deployments", move |deployment| {
+                is_moved(&moving, deployment)
+            })),
             jobs: Arc::new(Watched::kept("jobs", Some(names::LABEL_RUN_UID))),
             pods: Arc::new(Watched::kept("pods", Some(names::LABEL_RUN_UID))),
             snapshots: Arc::new(Watched::kept("controllerrevisions", Some(names::LABEL_PIPELINE_UID))),

@@ -13,7 +13,7 @@ use kube::{Error, ResourceExt};
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::lookup::Choice;
 use crate::watch::{Watched, Watches};
 
@@ -27,7 +27,6 @@ impl Controller for BiasPolicies {
     type Observation = BiasPolicyObservation;
 
     const NAME: &'static str = "biaspolicy";
-    const MIRRORS: bool = true;
     const RELATED: &'static [RelatedKind] = &[RelatedKind::PipelineSpec, RelatedKind::RunOutline];
 
     fn watched(watches: &Watches) -> &Watched<Guard<BiasPolicy>> {
@@ -45,7 +44,8 @@ impl Controller for BiasPolicies {
         (): (),
         now: Timestamp,
     ) -> Result<BiasPolicyObservation, Error> {
-        let reader = inputs.all();
+        // Its status says what is so, and nothing follows from it.
+        let reader = inputs.late(Input::Runs);
         let name = policy.name_any();
         // There may be many pipelines and runs, and each change of theirs is looked at by each policy.
         let applies = |p: &FlywheelPipeline| Policies::apply(p, &name, &policy.spec).then(|| p.name_any());

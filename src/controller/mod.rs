@@ -40,10 +40,6 @@ pub trait Controller: Send + Sync + 'static {
     /// Kinds whose changes may concern an object of this kind.
     const RELATED: &'static [RelatedKind];
 
-    /// Whether its statuses say what is so and nothing more, and nothing follows from them. Then one may be written after a
-    /// look in the stores, at the version that was seen there; whatever else is to be written is decided on live reads.
-    const MIRRORS: bool = false;
-
     /// The watch of the kind.
     fn watched(watches: &Watches) -> &Watched<Guard<Self::Object>>;
 
@@ -66,8 +62,8 @@ pub trait Controller: Send + Sync + 'static {
         None
     }
 
-    /// Gathers the observation. What comes from the stores is a [`flywheel_engine::part::Part`] of it, or belongs to
-    /// [`Inputs::all`]: no write rests on it before it was read live.
+    /// Gathers the observation. What comes from the stores is a [`flywheel_engine::part::Part`] of it, and no write rests on
+    /// it before it was read live; but for what may be known [`Inputs::late`].
     fn observe(
         context: &Context,
         inputs: &Inputs<'_>,

@@ -75,35 +75,19 @@ impl Controller for ModelVersions {
         (): (),
         now: Timestamp,
     ) -> Result<ModelVersionObservation, Error> {
-        let reader = inputs.all();
-        let name = version.name_any();
-        let model = &version.spec.model_name;
         let deleting = version.metadata.deletion_timestamp.is_some();
-        let (run, mine, of_pipelines, children, namespace_terminating) = try_join!(
-            run(reader, &version),
-            rollouts(reader, &name, deleting),
-            reader.each(Choice::Field(Field::PipelineModel, model), |p: &FlywheelPipeline| p
-                .spec
-                .rollout
-                .clone()),
+        let (run, delivered, children, namespace_terminating) = try_join!(
+            inputs.part(Input::Run, |reader| run(reader, &version)),
+            inputs.part(Input::Deliveries, |reader| delivered(reader, &version)),
             inputs.part(Input::Names, |reader| children(reader, &version)),
-            async { Ok(deleting && reader.terminating().await?) },
+            async { Ok(deleting && inputs.late(Input::Names).terminating().await?) },
         )?;
-        let of_pipelines = of_pipelines.iter().flatten();
-        let plans: Vec<&RolloutPlan> = of_pipelines.chain(mine.iter().map(|r| &r.spec.plan)).collect();
-        let targets = targets(reader, &plans).await?;
-        let target = |plan: &RolloutPlan| targets.get(&plan.target_ref.name);
         Ok(ModelVersionObservation {
             now,
             run,
-            rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
+            rollouts: delivered.map(|d| d.rollouts.clone()),
             children,
-            // Whoever brought it there.
-            serves: plans
-                .iter()
-                .filter(|p| carries(target(p), p, &version))
-                .map(|p| p.target_ref.name.clone())
-                .collect(),
+            serves: delivered.map(|d| d.serves.clone()),
             namespace_terminating,
             version,
         })
@@ -129,8 +113,34 @@ async fn run(reader: Reader<'_>, version: &ModelVersion) -> Result<Option<Flywhe
     Ok(found.filter(|run| run.metadata.uid.as_ref() == Some(&provenance.run.uid)))
 }
 
+/// What is said of a version by where it was delivered.
+struct Delivered {
+    rollouts: Vec<Delivery>,
+    /// Targets on which it serves, whoever brought it there.
+    serves: BTreeSet<String>,
+}
+
+async fn delivered(reader: Reader<'_>, version: &ModelVersion) -> Result<Delivered, Error> {
+    let model = Choice::Field(Field::PipelineModel, &version.spec.model_name);
+    let (mine, of_pipelines) = try_join!(
+        rollouts(reader, version),
+        reader.each(model, |p: &FlywheelPipeline| p.spec.rollout.clone()),
+    )?;
+    let of_pipelines = of_pipelines.iter().flatten();
+    let plans: Vec<&RolloutPlan> = of_pipelines.chain(mine.iter().map(|r| &r.spec.plan)).collect();
+    let targets = targets(reader, &plans).await?;
+    let target = |plan: &RolloutPlan| targets.get(&plan.target_ref.name);
+    let serving = plans.iter().filter(|p| carries(target(p), p, version));
+    Ok(Delivered {
+        serves: serving.map(|p| p.target_ref.name.clone()).collect(),
+        rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
+    })
+}
+
 /// The Rollouts that deliver the version, and those that go back to it, by their labels.
-async fn rollouts(reader: Reader<'_>, version: &str, deleting: bool) -> Result<Vec<Rollout>, Error> {
+async fn rollouts(reader: Reader<'_>, version: &ModelVersion) -> Result<Vec<Rollout>, Error> {
+    let deleting = version.metadata.deletion_timestamp.is_some();
+    let version = &version.name_any();
     let about = |r: &Rollout| is_about(r, version).then(|| r.clone());
     let found = if deleting {
         // Any of them may need it as the way back: it is not let go before all can be read.

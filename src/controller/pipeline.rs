@@ -17,7 +17,7 @@ use kube::{Error, ResourceExt};
 use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::lookup::{Choice, Field, Guarded, Reader};
 use crate::watch::{Watched, Watches};
 
@@ -88,36 +88,38 @@ impl Controller for Pipelines {
         answers: Vec<MetricAnswer>,
         now: Timestamp,
     ) -> Result<PipelineObservation, Error> {
-        let reader = inputs.all();
         let name = pipeline.name_any();
-        let uid = pipeline.metadata.uid.clone().unwrap_or_default();
-        let model = pipeline.spec.model.name.clone();
-        let others = |p: &FlywheelPipeline| (p.name_any() != name).then(|| (p.name_any(), created(p)));
-        let of_model = Choice::Field(Field::PipelineModel, &model);
-        let (siblings, (snapshots, runs), known, rollouts, policies, target) = try_join!(
-            reader.each(of_model, others),
-            snapshots_and_runs(reader, &name, &uid),
-            reader.versions(&model),
-            reader.each_guarded(Choice::All, Delivery::of),
-            // Its runs read them live before anything follows from them.
-            reader.known_policies(&pipeline),
-            reader.target(pipeline.spec.rollout.as_ref()),
-        )?;
-        let unreadable = unreadable(&known, &rollouts);
-        let (all, mut rollouts) = (known.readable, rollouts.readable);
-        // A user's Rollout has no labels: those of the model are told by their versions.
-        let versions: BTreeSet<String> = all.iter().map(ResourceExt::name_any).collect();
-        rollouts.retain(|delivery| versions.contains(&delivery.candidate));
+        let (uid, model) = (
+            pipeline.metadata.uid.as_deref().unwrap_or_default(),
+            &pipeline.spec.model.name,
+        );
         let plan = pipeline.spec.rollout.as_ref();
+        let (siblings, (snapshots, runs), versions, rollouts, target, policies) = try_join!(
+            inputs.part(Input::Peers, |reader| siblings(reader, &pipeline)),
+            async {
+                // One after the other: a snapshot that is made in between is not taken for one that no run refers to.
+                let snapshots = inputs.part(Input::Snapshot, |reader| snapshots(reader, uid)).await?;
+                let runs = inputs.part(Input::Runs, |reader| runs(reader, &name, uid)).await?;
+                Ok((snapshots, runs))
+            },
+            inputs.part(Input::Versions, |reader| async move { reader.versions(model).await }),
+            inputs.part(Input::Deliveries, |reader| async move {
+                reader.each_guarded(Choice::All, Delivery::of).await
+            }),
+            inputs.part(Input::Live, |reader| async move { reader.target(plan).await }),
+            // Its runs read them live before anything follows from them.
+            async { inputs.late(Input::Policies).known_policies(&pipeline).await },
+        )?;
+        let known = versions.peek();
         Ok(PipelineObservation {
             now,
-            siblings: siblings.into_iter().flatten().collect(),
+            siblings,
             policies,
+            live: target.map(|target| LiveView::served(target.as_ref(), plan?, &known.readable)),
+            rollouts: rollouts.map(|all| of_model(&all.readable, &known.readable)),
+            unreadable: rollouts.map(|all| unreadable(known, all)),
+            versions: versions.map(|all| all.readable.iter().map(VersionView::of).collect()),
             runs,
-            live: plan.and_then(|plan| LiveView::served(target.as_ref(), plan, &all)),
-            versions: all.iter().map(VersionView::of).collect(),
-            rollouts,
-            unreadable,
             snapshots,
             answers,
             settings: (*context.settings()).clone(),
@@ -130,18 +132,33 @@ impl Controller for Pipelines {
     }
 }
 
-/// The pipeline's snapshots, by name and UID, and its runs.
-async fn snapshots_and_runs(
-    reader: Reader<'_>,
-    name: &str,
-    uid: &str,
-) -> Result<(Vec<(String, String)>, Vec<RunFact>), Error> {
-    // One after the other: a snapshot that is made in between is not taken for one that no run refers to.
-    let snapshots = reader.snapshots(uid).await?.into_iter();
-    let snapshots = snapshots.map(|s| (s.name.unwrap_or_default(), s.uid.unwrap_or_default()));
+/// Other pipelines of the same model.
+async fn siblings(reader: Reader<'_>, pipeline: &FlywheelPipeline) -> Result<Vec<(String, Timestamp)>, Error> {
+    let name = pipeline.name_any();
+    let other = |p: &FlywheelPipeline| (p.name_any() != name).then(|| (p.name_any(), created(p)));
+    let of_model = Choice::Field(Field::PipelineModel, &pipeline.spec.model.name);
+    Ok(reader.each(of_model, other).await?.into_iter().flatten().collect())
+}
+
+/// The pipeline's snapshots, by name and UID.
+async fn snapshots(reader: Reader<'_>, pipeline_uid: &str) -> Result<Vec<(String, String)>, Error> {
+    let all = reader.snapshots(pipeline_uid).await?.into_iter();
+    Ok(all
+        .map(|s| (s.name.unwrap_or_default(), s.uid.unwrap_or_default()))
+        .collect())
+}
+
+/// The pipeline's runs.
+async fn runs(reader: Reader<'_>, name: &str, uid: &str) -> Result<Vec<RunFact>, Error> {
     let fact = |run: &FlywheelRun| RunFact::of(run, uid);
-    let runs = reader.each(Choice::Field(Field::RunPipeline, name), fact).await?;
-    Ok((snapshots.collect(), runs))
+    reader.each(Choice::Field(Field::RunPipeline, name), fact).await
+}
+
+/// The deliveries of these versions. A user's Rollout has no labels: those of the model are told by their versions.
+fn of_model(all: &[Delivery], versions: &[ModelVersion]) -> Vec<Delivery> {
+    let versions: BTreeSet<String> = versions.iter().map(ResourceExt::name_any).collect();
+    let of_model = all.iter().filter(|delivery| versions.contains(&delivery.candidate));
+    of_model.cloned().collect()
 }
 
 /// Versions and Rollouts that cannot be read, by kind and name.

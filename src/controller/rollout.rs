@@ -5,6 +5,7 @@ use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::binding::VersionView;
 use flywheel_engine::decision::Decision;
+use flywheel_engine::part::Part;
 use flywheel_engine::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
@@ -45,11 +46,10 @@ impl Controller for Rollouts {
 
     fn concerns(object: &Rollout, related: &Related) -> bool {
         let target = &object.spec.plan.target_ref.name;
-        let open = is_open(object);
+        // What has ended is moved by neither settings nor neighbours.
+        let open = rollout::is_open(object);
         match related.kind {
-            RelatedKind::Deployment => {
-                related.name.strip_suffix("-candidate").unwrap_or(&related.name) == target || related.name == *target
-            }
+            RelatedKind::Deployment => rollout::is_side(object, &related.name),
             // One that cannot be read may be about any target.
             RelatedKind::RolloutOutline => {
                 let here = related.about.as_ref().is_none_or(|about| about == target);
@@ -70,11 +70,11 @@ impl Controller for Rollouts {
     }
 
     fn in_progress(object: &Rollout) -> bool {
-        is_open(object)
+        rollout::is_open(object)
     }
 
     fn uses_settings(object: &Rollout) -> bool {
-        is_open(object)
+        rollout::is_open(object)
     }
 
     fn ask<'a>(context: &'a Context, rollout: &'a Rollout, now: Timestamp) -> Option<BoxFuture<'a, Vec<Answer>>> {
@@ -89,8 +89,8 @@ impl Controller for Rollouts {
         answers: Vec<Answer>,
         now: Timestamp,
     ) -> Result<RolloutObservation, Error> {
-        let ((target, candidate), others, version, versions, pipeline, approvals) = try_join!(
-            sides(inputs.reader(), &rollout),
+        let (Sides { target, candidate }, others, version, versions, pipeline, approvals) = try_join!(
+            sides(inputs, &rollout),
             inputs.part(Input::Peers, |reader| others(reader, &rollout)),
             inputs.part(Input::Versions, |reader| version(reader, &rollout)),
             inputs.part(Input::Names, |reader| versions(reader, &rollout)),
@@ -117,17 +117,19 @@ impl Controller for Rollouts {
     }
 }
 
-/// What has ended is moved by neither settings nor neighbours.
-fn is_open(rollout: &Rollout) -> bool {
-    rollout.status.as_ref().is_none_or(|s| !s.phase.is_terminal())
+/// The two Deployments of a Rollout.
+struct Sides {
+    target: Part<Option<Deployment>>,
+    candidate: Part<Option<Deployment>>,
 }
 
-/// The target and the candidate.
-async fn sides(reader: Reader<'_>, rollout: &Rollout) -> Result<(Option<Deployment>, Option<Deployment>), Error> {
-    let name = &rollout.spec.plan.target_ref.name;
+async fn sides(inputs: &Inputs<'_>, rollout: &Rollout) -> Result<Sides, Error> {
+    let plan = &rollout.spec.plan;
+    let read = async |input, name: &str| inputs.part(input, |reader| async move { reader.get(name).await }).await;
     // The target first: a write on it is refused if it changed since, and whoever makes the candidate anew changes it.
-    let target = reader.get(name).await?;
-    Ok((target, reader.get(&format!("{name}-candidate")).await?))
+    let target = read(Input::Target, &plan.target_ref.name).await?;
+    let candidate = read(Input::Candidate, &rollout::candidate_name(plan)).await?;
+    Ok(Sides { target, candidate })
 }
 
 /// The version that is delivered.

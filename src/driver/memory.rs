@@ -10,7 +10,7 @@ pub(super) const TRUSTED: Duration = Duration::from_secs(60);
 /// So long after a write of a status the watch is waited for, if it has not told of it yet.
 const OWN_NEWS: Duration = Duration::from_secs(5);
 
-/// Of so many objects it is remembered when they were looked at, before those for whom it counts no more are forgotten.
+/// Of so many objects it is remembered when they were looked at, before those that are gone are forgotten.
 const LOOKS: usize = 1024;
 
 /// Failures in a row of each object, by namespace and name. An object that changed in between came on, even if its write
@@ -34,15 +34,15 @@ impl Failures {
     }
 }
 
-/// When each object, by namespace and name, was last looked at live. A watch may be dead without that anybody knows: what
-/// its store says is believed only for so long.
+/// When each object, by namespace and name, was last looked at live, or for the first time. A watch may be dead without that
+/// anybody knows: what its store says is believed only for so long.
 pub(super) struct Looks {
-    last: HashMap<String, Instant>,
+    last: HashMap<Box<str>, Instant>,
     /// The version over which the object was written just now: whoever looks at it decides the same once more.
     pub(super) left: Versions,
     /// The version in the store over which a write was refused: it is believed no more.
     pub(super) refused: Versions,
-    /// As many are kept before those that count no more are forgotten.
+    /// As many are kept before those that are gone are forgotten.
     limit: usize,
 }
 
@@ -58,6 +58,11 @@ impl Default for Looks {
 }
 
 impl Looks {
+    /// Whether it was never looked at.
+    pub(super) fn is_first(&self, key: &str) -> bool {
+        !self.last.contains_key(key)
+    }
+
     pub(super) fn is_fresh(&self, key: &str) -> bool {
         self.last.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
     }
@@ -69,12 +74,13 @@ impl Looks {
         }
     }
 
-    pub(super) fn looked(&mut self, key: String) {
+    /// It was looked at just now.
+    pub(super) fn looked(&mut self, key: &str, exists: impl Fn(&str) -> bool) {
         if self.last.len() >= self.limit {
-            self.last.retain(|_, last| last.elapsed() < TRUSTED);
+            self.last.retain(|key, _| exists(key));
             self.limit = self.last.len().saturating_mul(2).max(LOOKS);
         }
-        self.last.insert(key, Instant::now());
+        self.last.insert(key.into(), Instant::now());
     }
 }
 
@@ -115,13 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_that_count_no_more_are_forgotten() {
+    fn looks_at_objects_that_are_gone_are_forgotten_and_no_others() {
         let mut looks = Looks::default();
         for number in 0..5000 {
-            looks.looked(number.to_string());
-            looks.age(&number.to_string(), TRUSTED);
+            looks.looked(&number.to_string(), |key| key == "7");
         }
         assert!(looks.last.len() <= 1024, "{}", looks.last.len());
+        assert!(looks.is_fresh("7") && looks.is_first("8"));
     }
 
     #[test]

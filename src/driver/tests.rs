@@ -12,17 +12,16 @@ use crate::controller::{Related, RelatedKind};
 use crate::testing::{Sent, Server, context, name, refusal, rollout};
 use crate::watch::{Watched, Watches};
 
-/// A controller that does what the object's name says; its statuses may be those of a mirror.
-struct Obedient<const MIRROR: bool = false>;
+/// A controller that does what the object's name says.
+struct Obedient;
 
-impl<const MIRROR: bool> Controller for Obedient<MIRROR> {
+impl Controller for Obedient {
     type Object = Rollout;
     type Status = RolloutStatus;
     type Answers = ();
     type Observation = Rollout;
 
     const NAME: &'static str = "obedient";
-    const MIRRORS: bool = MIRROR;
     const RELATED: &'static [RelatedKind] = &[];
 
     fn watched(watches: &Watches) -> &Watched<Guard<Rollout>> {
@@ -97,14 +96,14 @@ fn driver(write: fn(&Sent) -> (u16, Value)) -> (Arc<Driver>, Server) {
             write(sent)
         }
     });
-    (settled(client), server)
+    (Arc::new(Driver::new(context(client))), server)
 }
 
-/// A driver of an operator that began a while ago.
-fn settled(client: kube::Client) -> Arc<Driver> {
-    let mut driver = Driver::new(context(client));
-    driver.started = driver.started.checked_sub(TRUSTED).unwrap();
-    Arc::new(driver)
+/// The last look at an object of this name was so long ago that the stores are not believed.
+fn long_ago(driver: &Driver, name: &str) {
+    let key = format!("shop/{name}");
+    driver.looks().looked(&key, |_| true);
+    driver.looks().age(&key, TRUSTED);
 }
 
 fn accepted(sent: &Sent) -> (u16, Value) {
@@ -114,6 +113,9 @@ fn accepted(sent: &Sent) -> (u16, Value) {
 #[tokio::test]
 async fn who_waits_asks_the_api_server_once_in_a_while_and_who_writes_asks_it_always() {
     let (driver, server) = driver(accepted);
+    for name in ["waits", "records"] {
+        long_ago(&driver, name);
+    }
     for _ in 0..3 {
         look(&driver, "waits").await.unwrap();
     }
@@ -154,10 +156,10 @@ async fn a_store_that_is_behind_is_found_out_by_the_write_and_not_believed_until
             _ => accepted(sent),
         }
     });
-    let driver = settled(client);
+    let driver = Arc::new(Driver::new(context(client)));
     look(&driver, "waits").await.unwrap();
     for object in ["records", "deletes"] {
-        driver.looks().looked(format!("shop/{object}"));
+        driver.looks().looked(&format!("shop/{object}"), |_| true);
         let before = server.writes().len();
         let refused = look(&driver, object).await.unwrap();
         assert_eq!(refused, Action::requeue(Duration::from_millis(200)), "{object}");
@@ -175,36 +177,31 @@ async fn a_store_that_is_behind_is_found_out_by_the_write_and_not_believed_until
 }
 
 #[tokio::test]
-async fn when_the_watches_just_told_of_it_who_waits_asks_nobody() {
-    let (mut driver, server) = driver(accepted);
-    let mut new = rollout("waits");
-    new["metadata"]["creationTimestamp"] = json!(Timestamp::now());
-    let new = Arc::new(serde_json::from_value(new).unwrap());
-    reconcile::<Obedient>(new, driver.clone()).await.unwrap();
-    assert!(server.names().is_empty(), "it was just made");
-    Arc::get_mut(&mut driver).unwrap().started = Instant::now();
+async fn a_first_look_is_in_the_stores_however_long_it_had_to_wait_for_its_turn() {
+    let (driver, server) = driver(accepted);
     look(&driver, "waits").await.unwrap();
-    assert!(server.names().is_empty(), "the operator just began");
+    assert!(server.names().is_empty(), "a watch told of it");
+    long_ago(&driver, "waits");
+    look(&driver, "waits").await.unwrap();
+    assert_eq!(server.names(), ["waits"]);
 }
 
 #[tokio::test]
-async fn a_status_that_only_mirrors_is_written_after_a_look_in_the_stores() {
-    let (mut driver, server) = driver(accepted);
-    Arc::get_mut(&mut driver).unwrap().started = Instant::now();
-    let known = |name| Arc::new(serde_json::from_value(rollout(name)).unwrap());
-    reconcile::<Obedient<true>>(known("records"), driver.clone())
-        .await
-        .unwrap();
-    let written = server.writes();
-    assert_eq!(server.names(), ["status"], "nothing was read for it");
+async fn what_rests_on_no_other_object_is_written_without_a_read() {
+    let (driver, server) = driver(accepted);
+    look(&driver, "records").await.unwrap();
+    assert_eq!(server.names(), ["status"]);
     assert_eq!(
-        written[0].2["metadata"]["resourceVersion"], "7",
+        server.writes()[0].2["metadata"]["resourceVersion"],
+        "7",
         "at the version that was seen"
     );
-    reconcile::<Obedient<true>>(known("deletes"), driver.clone())
-        .await
-        .unwrap();
-    assert_eq!(server.names()[1], "deletes", "an effect is decided on live reads");
+    look(&driver, "deletes").await.unwrap();
+    assert_eq!(
+        server.names()[1],
+        "deletes",
+        "before an effect it is asked for its version"
+    );
 }
 
 #[tokio::test]
@@ -236,17 +233,17 @@ async fn what_is_in_progress_is_looked_at_live_again_soon_although_no_watch_tell
     let server = Server::default();
     let answer = object.clone();
     let client = server.client(move |_| (200, answer.clone()));
-    let driver = settled(client);
+    let driver = Arc::new(Driver::new(context(client)));
     let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(object).unwrap());
     let look = async || reconcile::<Obedient>(object.clone(), driver.clone()).await.unwrap();
-    // Live, then in the stores.
+    // Both in the stores.
     assert_eq!(
         (look().await, look().await),
         (Action::requeue(TRUSTED), Action::requeue(TRUSTED))
     );
     driver.looks().age("shop/waits", TRUSTED);
     look().await;
-    assert_eq!(server.names().len(), 2, "what the stores say is not believed any more");
+    assert_eq!(server.names().len(), 1, "what the stores say is not believed any more");
 }
 
 #[tokio::test]
@@ -257,6 +254,7 @@ async fn who_came_first_has_the_first_turn() {
     // All others wait behind the first.
     let others = (0..20).map(|n| format!("panics-{n}"));
     let names: Vec<String> = std::iter::once("hangs".to_owned()).chain(others).collect();
+    names.iter().for_each(|name| long_ago(&one_by_one, name));
     futures::future::join_all(names.iter().map(|name| look(&one_by_one, name))).await;
     assert_eq!(server.names(), names);
 }
@@ -266,6 +264,7 @@ async fn who_asks_a_silent_provider_holds_up_nobody() {
     let (mut one_by_one, server) = driver(accepted);
     Arc::get_mut(&mut one_by_one).unwrap().turns = Semaphore::new(1);
     let driver = one_by_one.clone();
+    long_ago(&driver, "asks-the-silent");
     let asking = tokio::spawn(async move { look(&driver, "asks-the-silent").await });
     while server.names().is_empty() {
         tokio::task::yield_now().await;

@@ -174,15 +174,21 @@ pub enum ChildKind {
 
 impl<S: PartialEq> Decision<S> {
     /// The usual shape of a decision: first the status that should stand (an intent among it), then the one effect
-    /// that it permits, then waiting.
-    pub fn settle(current: &S, desired: S, events: Vec<Note>, effect: Option<Effect>, wait: Wait) -> Self {
+    /// that it permits, then waiting. What the effect depends on is not looked at before the status stands.
+    pub fn settle(
+        current: &S,
+        desired: S,
+        events: Vec<Note>,
+        effect: impl FnOnce() -> Option<Effect>,
+        wait: Wait,
+    ) -> Self {
         if *current != desired {
             return Self::Record(Record {
                 status: desired,
                 events,
             });
         }
-        match effect {
+        match effect() {
             Some(effect) => Self::Do(effect),
             None => Self::Wait(wait),
         }

@@ -50,6 +50,11 @@ impl<T> Part<T> {
         &self.value
     }
 
+    /// Looks at it: for who peeked so far, and is about to do something because of it.
+    pub fn look(&self) -> &T {
+        self
+    }
+
     /// A part that follows from this one: looking at it is looking at this one.
     pub fn map<U>(&self, view: impl FnOnce(&T) -> U) -> Part<U> {
         Part {

@@ -101,7 +101,11 @@ fn rest(bed: &Bed, operator: &Operating, count: u32, seconds: u64, report: &mut 
     let mut log = Log::of(&bed.cluster)?;
     let before = operator.process.cpu()?;
     sleep(Duration::from_secs(seconds));
-    let writes = audit::count(&log.read()?, audit::OPERATOR);
+    let writes = log.read()?;
+    let ours = writes.iter().filter(|write| write.agent.starts_with(audit::OPERATOR));
+    let writes = ours
+        .inspect(|write| eprintln!("written: {} {:?}", write.verb, write.to))
+        .count();
     let cpu = operator.process.cpu()?.saturating_sub(before);
     let resident = operator.process.memory()?.resident;
     let what = format!("{count} pipelines and {count} versions: memory after {seconds} idle seconds");

@@ -74,7 +74,7 @@ pub fn decide(o: &BiasPolicyObservation) -> Decision<BiasPolicyStatus> {
         &stored,
         status,
         Vec::new(),
-        None,
+        || None,
         Wait {
             until: None,
             reason: standing.message,

@@ -64,6 +64,8 @@ fn way_back(rollout: &Delivery, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use flywheel_api::{ModelVersion, ModelVersionSpec};
     use jiff::Timestamp;
 
@@ -77,7 +79,7 @@ mod tests {
         ModelVersionObservation {
             now: Timestamp::UNIX_EPOCH,
             version: ModelVersion::new("eta-1", spec),
-            run: None,
+            run: None.into(),
             rollouts: vec![Delivery {
                 name: "second".to_owned(),
                 candidate: "eta-2".to_owned(),
@@ -85,9 +87,14 @@ mod tests {
                 phase,
                 serves: candidate_serves,
                 ..Delivery::default()
-            }],
+            }]
+            .into(),
             children: Vec::new().into(),
-            serves: serves.then(|| "eta".to_owned()).into_iter().collect(),
+            serves: serves
+                .then(|| "eta".to_owned())
+                .into_iter()
+                .collect::<BTreeSet<_>>()
+                .into(),
             namespace_terminating: false,
         }
     }

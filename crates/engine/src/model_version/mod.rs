@@ -31,13 +31,13 @@ pub struct ModelVersionObservation {
     /// The version.
     pub version: ModelVersion,
     /// The run that made it, if it still exists.
-    pub run: Option<FlywheelRun>,
+    pub run: Part<Option<FlywheelRun>>,
     /// Rollouts that deliver or delivered it, or that would go back to it.
-    pub rollouts: Vec<Delivery>,
+    pub rollouts: Part<Vec<Delivery>>,
     /// Names of versions that name this one as parent. They are shown, and nothing follows from them.
     pub children: Part<Vec<String>>,
     /// Names of the targets whose binding carries its artifact.
-    pub serves: BTreeSet<String>,
+    pub serves: Part<BTreeSet<String>>,
     /// The namespace is being deleted.
     pub namespace_terminating: bool,
 }
@@ -120,7 +120,9 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         .flatten()
         .any(|f| f == names::FINALIZER_LIVE);
     let deleting = o.version.metadata.deletion_timestamp.is_some();
-    let needed = keep::needed_by(o, &name).filter(|_| deleting && !o.namespace_terminating);
+    let needed = (deleting && !o.namespace_terminating)
+        .then(|| keep::needed_by(o, &name))
+        .flatten();
     match (deleting, held) {
         (true, true) if needed.is_none() => return Decision::Do(release(o, &name)),
         (true, false) => {
@@ -166,7 +168,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         &stored,
         status,
         events,
-        mark(o, &name),
+        || mark(o, &name),
         Wait {
             until: None,
             reason: standing.message,

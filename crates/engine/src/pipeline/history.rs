@@ -110,7 +110,7 @@ fn needed(o: &PipelineObservation) -> BTreeSet<&str> {
         keep(Some(&version.name));
         keep(version.parent.as_deref());
     }
-    for rollout in &o.rollouts {
+    for rollout in o.rollouts.iter() {
         let under_way = !rollout.phase.is_terminal();
         // What a person asked for is not ours to forget.
         if under_way || !rollout.by_run {
@@ -144,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::model_version::Delivery;
+    use crate::part::Part;
     use crate::settings::Settings;
     use crate::view::Policies;
 
@@ -166,14 +167,14 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             settings: Settings::default(),
             pipeline: FlywheelPipeline::new("eta", spec),
-            siblings: Vec::new(),
+            siblings: Part::default(),
             policies: Policies::default(),
-            runs: Vec::new(),
-            versions: versions.iter().enumerate().map(version).collect(),
-            rollouts: Vec::new(),
-            unreadable: Vec::new(),
-            snapshots: Vec::new(),
-            live: None,
+            runs: Part::default(),
+            versions: versions.iter().enumerate().map(version).collect::<Vec<_>>().into(),
+            rollouts: Part::default(),
+            unreadable: Part::default(),
+            snapshots: Part::default(),
+            live: Part::default(),
             answers: Vec::new(),
         }
     }
@@ -187,10 +188,10 @@ mod tests {
             phase: RolloutPhase::RolledBack,
             ..Delivery::default()
         };
-        o.rollouts = vec![rollout.clone()];
+        o.rollouts = vec![rollout.clone()].into();
         assert_eq!(prune(&o), None);
         rollout.by_run = true;
-        o.rollouts = vec![rollout];
+        o.rollouts = vec![rollout].into();
         let why = prune(&o).map(|effect| effect.why);
         assert_eq!(why.as_deref(), Some("forget back: its version is forgotten"));
     }

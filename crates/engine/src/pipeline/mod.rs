@@ -19,6 +19,7 @@ pub use trigger::{due_metrics, metric_query};
 
 use crate::decision::{Action, Child, Decision, Effect, Note, Wait};
 use crate::model_version::Delivery;
+use crate::part::Part;
 use crate::settings::Settings;
 use crate::standing::{Kind, Standing};
 use crate::view::{self, LiveView, Policies};
@@ -33,23 +34,23 @@ pub struct PipelineObservation {
     /// The pipeline.
     pub pipeline: FlywheelPipeline,
     /// Other pipelines of the same model: name and creation.
-    pub siblings: Vec<(String, Timestamp)>,
+    pub siblings: Part<Vec<(String, Timestamp)>>,
     /// Bias policies that apply.
     pub policies: Policies,
-    /// The pipeline's runs, by a live list.
-    pub runs: Vec<RunFact>,
-    /// The model's versions, by a live list.
-    pub versions: Vec<VersionView>,
+    /// The pipeline's runs.
+    pub runs: Part<Vec<RunFact>>,
+    /// The model's versions.
+    pub versions: Part<Vec<VersionView>>,
     /// Rollouts of the model's versions.
-    pub rollouts: Vec<Delivery>,
+    pub rollouts: Part<Vec<Delivery>>,
     /// Versions of the model and Rollouts that cannot be read, such as `ModelVersion eta-3`: while there are some, no run
     /// starts and nothing is forgotten.
     #[serde(default)]
-    pub unreadable: Vec<String>,
+    pub unreadable: Part<Vec<String>>,
     /// Snapshots: name and UID.
-    pub snapshots: Vec<(String, String)>,
+    pub snapshots: Part<Vec<(String, String)>>,
     /// The version that serves on the target.
-    pub live: Option<LiveView>,
+    pub live: Part<Option<LiveView>>,
     /// Answers to the queries of metric triggers that were due.
     pub answers: Vec<MetricAnswer>,
 }
@@ -164,7 +165,7 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
             &stored,
             status,
             events,
-            None,
+            || None,
             Wait {
                 until: None,
                 reason: refused.message,
@@ -173,8 +174,8 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
     }
     let plan = trigger::plan(o, &mut status, &mut events);
     show::conditions(o, &mut status, &plan.standing, true);
-    let pending = status.pending_run.as_ref().filter(|_| !o.settings.brake.engaged);
-    let effect = pending.and_then(|p| create(o, p)).or_else(|| history::prune(o));
+    let pending = status.pending_run.clone().filter(|_| !o.settings.brake.engaged);
+    let effect = || pending.and_then(|p| create(o, &p)).or_else(|| history::prune(o));
     let reason = format!("{}: {}", plan.standing.reason, plan.standing.message);
     Decision::settle(
         &stored,

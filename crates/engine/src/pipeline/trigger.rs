@@ -108,9 +108,14 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
     })
 }
 
-/// What a run would have to know and nobody can say.
+/// What a run would have to know and nobody can say. That there is nothing may be known late, until a run starts.
 fn unknown(o: &PipelineObservation) -> Option<Absent<'_>> {
-    let object = o.unreadable.first().map(|object| {
+    let unreadable = if o.unreadable.peek().is_empty() {
+        None
+    } else {
+        o.unreadable.first()
+    };
+    let object = unreadable.map(|object| {
         let message = format!(
             "{object} cannot be read by this version of the operator, and nothing is forgotten until it can: its condition Ready says why."
         );
@@ -180,6 +185,7 @@ fn start(
             Some(at),
         );
     }
+    o.unreadable.look();
     // The facts have taken the runs that exist into account.
     let number = status.last_run_number.saturating_add(1);
     status.queued_trigger = None;

@@ -38,8 +38,9 @@ pub(super) struct BaselineNote {
     pub(super) replicas: i32,
 }
 
-/// Name of the candidate of that target.
-pub(super) fn name(plan: &RolloutPlan) -> String {
+/// Name of the candidate's Deployment.
+#[must_use]
+pub fn name(plan: &RolloutPlan) -> String {
     format!("{}-candidate", plan.target_ref.name)
 }
 

@@ -170,7 +170,7 @@ impl<'a> Draft<'a> {
             until: self.until,
             reason: standing.message,
         };
-        Decision::settle(&stored, self.status, self.events, effect, wait)
+        Decision::settle(&stored, self.status, self.events, || effect, wait)
     }
 
     /// Ends the Rollout.

@@ -61,7 +61,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn twin(&self) -> Twin<'a> {
-        let Some(found) = &self.o.candidate else {
+        let Some(found) = &*self.o.candidate else {
             return Twin::None;
         };
         let label = found

@@ -27,7 +27,7 @@ use flywheel_api::names::ANNOTATION_ADOPT;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{Rollout, RolloutStatus};
 
-pub use candidate::{ANNOTATION_BASELINE, ANNOTATION_STEP};
+pub use candidate::{ANNOTATION_BASELINE, ANNOTATION_STEP, name as candidate_name};
 pub use done::LABEL_LENGTH;
 pub use evidence::adoption_digest;
 pub use observation::{Answer, Peer, PipelineFacts, Reading, RolloutObservation};
@@ -44,6 +44,19 @@ pub fn names_sides(rollout: &Rollout) -> bool {
     let annotations = rollout.metadata.annotations.as_ref();
     matches!(phase, RolloutPhase::Pending | RolloutPhase::Queued)
         || annotations.is_some_and(|a| a.contains_key(ANNOTATION_ADOPT))
+}
+
+/// Whether it has not ended.
+#[must_use]
+pub fn is_open(rollout: &Rollout) -> bool {
+    rollout.status.as_ref().is_none_or(|s| !s.phase.is_terminal())
+}
+
+/// Whether the Deployment of that name is the Rollout's target or its candidate.
+#[must_use]
+pub fn is_side(rollout: &Rollout, deployment: &str) -> bool {
+    let plan = &rollout.spec.plan;
+    deployment == plan.target_ref.name || deployment == candidate::name(plan)
 }
 
 /// What to do for this Rollout now: record, do one effect, or wait.

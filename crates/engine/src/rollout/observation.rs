@@ -28,9 +28,9 @@ pub struct RolloutObservation {
     /// The version that it delivers.
     pub version: Part<Option<ModelVersion>>,
     /// The Deployment that it delivers to.
-    pub target: Option<Deployment>,
+    pub target: Part<Option<Deployment>>,
     /// The Deployment named `<target>-candidate`, whoever made it.
-    pub candidate: Option<Deployment>,
+    pub candidate: Part<Option<Deployment>>,
     /// The other Rollouts of the same target.
     pub others: Part<Vec<Peer>>,
     /// The pipeline of that name, if the Rollout names one and it exists.

@@ -237,7 +237,7 @@ impl<'a> Turn<'a> {
             }
             Next::Still(until, reason) => (None, Wait { until, reason }),
         };
-        Decision::settle(&stored, self.status, self.events, effect, wait)
+        Decision::settle(&stored, self.status, self.events, || effect, wait)
     }
 
     /// What the machine works on, for the status that permits an effect.

@@ -1,5 +1,7 @@
 //! What the operator would observe of the world.
 
+use std::collections::BTreeSet;
+
 use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
@@ -59,22 +61,25 @@ impl World {
                 .iter()
                 .filter(|p| p.spec.model.name == pipeline.spec.model.name && p.metadata.uid != pipeline.metadata.uid)
                 .map(|p| (p.metadata.name.clone().unwrap_or_default(), created(&p.metadata)))
-                .collect(),
+                .collect::<Vec<_>>()
+                .into(),
             policies: self.policies(Some(&pipeline)),
             runs: runs
                 .iter()
                 .filter(|r| r.spec.pipeline_ref.name == name)
                 .map(|r| RunFact::of(r, &uid))
-                .collect(),
-            live: self.live_version(pipeline.spec.rollout.as_ref()),
+                .collect::<Vec<_>>()
+                .into(),
+            live: self.live_version(pipeline.spec.rollout.as_ref()).into(),
             versions: versions
                 .iter()
                 .filter(|v| v.spec.model_name == pipeline.spec.model.name)
                 .map(pipeline::VersionView::of)
-                .collect(),
-            rollouts: rollouts.iter().map(Delivery::of).collect(),
-            unreadable: self.unreadable_neighbours(),
-            snapshots: self.snapshots(&uid),
+                .collect::<Vec<_>>()
+                .into(),
+            rollouts: rollouts.iter().map(Delivery::of).collect::<Vec<_>>().into(),
+            unreadable: self.unreadable_neighbours().into(),
+            snapshots: self.snapshots(&uid).into(),
             answers: self.metric_answers(&pipeline),
             pipeline,
         })
@@ -197,7 +202,6 @@ impl World {
         let rollout: Rollout = self.find(Kind::Rollout, name)?;
         let target = &rollout.spec.plan.target_ref.name;
         let all: Vec<Rollout> = self.all(Kind::Rollout);
-        let candidate: Option<Deployment> = self.find(Kind::Deployment, &format!("{target}-candidate"));
         let pipeline = rollout
             .spec
             .pipeline_ref
@@ -216,8 +220,10 @@ impl World {
             version: self
                 .find::<ModelVersion>(Kind::ModelVersion, &rollout.spec.model_version_ref.name)
                 .into(),
-            target: self.find(Kind::Deployment, target),
-            candidate,
+            target: self.find::<Deployment>(Kind::Deployment, target).into(),
+            candidate: self
+                .find::<Deployment>(Kind::Deployment, &rollout::candidate_name(&rollout.spec.plan))
+                .into(),
             others: all
                 .iter()
                 .filter(|r| r.metadata.uid != rollout.metadata.uid && r.spec.plan.target_ref.name == *target)
@@ -269,15 +275,17 @@ impl World {
         let child = |v: &&ModelVersion| v.spec.parent.as_ref().is_some_and(|p| p.name == name);
         Some(ModelVersionObservation {
             now: self.now,
-            run,
+            run: run.into(),
             serves: plans
                 .filter(|p| carries(p))
                 .map(|p| p.target_ref.name.clone())
-                .collect(),
+                .collect::<BTreeSet<_>>()
+                .into(),
             rollouts: rollouts
                 .iter()
                 .map(|r| Delivery::on(r, self.find(Kind::Deployment, &r.spec.plan.target_ref.name).as_ref()))
-                .collect(),
+                .collect::<Vec<_>>()
+                .into(),
             children: family
                 .iter()
                 .filter(child)

@@ -6,14 +6,14 @@ use flywheel_api::flywheel_run::StageState;
 use flywheel_api::names::ANNOTATION_MODEL_VERSION;
 use flywheel_api::reference::{ApprovalGate, AutomationLevel, Verdict};
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
-use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout, RolloutStatus};
+use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, RolloutStatus};
 use flywheel_engine::decision::{Action, Child, ChildKind, Decision, Patch};
 use flywheel_engine::lineage::register::{self, Register};
 use flywheel_engine::part::Ledger;
-use flywheel_engine::rollout;
 use flywheel_engine::run::{self, Peer};
 use flywheel_engine::testing::{self, Kind, World, Write};
 use flywheel_engine::view::LiveView;
+use flywheel_engine::{model_version, pipeline, rollout};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -195,15 +195,41 @@ fn only_what_was_looked_at_counts(world: &World) {
             approvals
         );
     }
+    for pipeline in world.all::<FlywheelPipeline>(Kind::Pipeline) {
+        let seen = world
+            .pipeline_observation(pipeline.metadata.name.as_ref().unwrap())
+            .unwrap();
+        decided_alike_without_what_was_not_looked_at!(
+            seen,
+            pipeline::decide,
+            siblings,
+            runs,
+            versions,
+            rollouts,
+            unreadable,
+            snapshots,
+            live
+        );
+    }
+    for version in world.all::<ModelVersion>(Kind::ModelVersion) {
+        let seen = world
+            .version_observation(version.metadata.name.as_ref().unwrap())
+            .unwrap();
+        decided_alike_without_what_was_not_looked_at!(seen, model_version::decide, run, rollouts, serves);
+    }
     for rollout in world.all::<Rollout>(Kind::Rollout) {
         delivery_looked_at(world, rollout.metadata.name.as_ref().unwrap());
     }
 }
 
-/// What is decided on a Rollout, and whether it looked at the others, the versions and the Approvals, a bit for each.
+/// The bits of the Deployments in what [`delivery_looked_at`] says.
+pub const DEPLOYMENTS: u32 = 0b11;
+
+/// What is decided on a Rollout, and whether it looked at its two Deployments, the others, the versions and the Approvals, a
+/// bit for each.
 pub fn delivery_looked_at(world: &World, name: &str) -> (Decision<RolloutStatus>, u32) {
     let seen = world.rollout_observation(name).unwrap();
-    decided_alike_without_what_was_not_looked_at!(seen, rollout::decide, others, versions, approvals)
+    decided_alike_without_what_was_not_looked_at!(seen, rollout::decide, target, candidate, others, versions, approvals)
 }
 
 /// An effect is only done when the stored status already names it.

@@ -1,5 +1,7 @@
 //! Versions as they live: what a controller observes of them, and the production decision on it, without a cluster.
 
+use std::collections::BTreeSet;
+
 use flywheel_api::approval::ApprovalDecision;
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::lineage::VersionRef;
@@ -62,10 +64,15 @@ impl Life {
             let observation = ModelVersionObservation {
                 now: self.now,
                 version: self.version.clone(),
-                run: self.run.clone(),
-                rollouts: self.deliveries.clone(),
+                run: self.run.clone().into(),
+                rollouts: self.deliveries.clone().into(),
                 children: Vec::new().into(),
-                serves: self.serves.then(|| "eta".to_owned()).into_iter().collect(),
+                serves: self
+                    .serves
+                    .then(|| "eta".to_owned())
+                    .into_iter()
+                    .collect::<BTreeSet<_>>()
+                    .into(),
                 namespace_terminating: false,
             };
             match decide(&observation) {

@@ -76,9 +76,9 @@ pub fn rollout(mistake: Mistake, o: &mut RolloutObservation) {
             let steps = o.rollout.spec.plan.strategy.steps.iter_mut();
             steps.for_each(|s| s.min_duration = None);
         }
-        Mistake::AskedIsReady => o.target.iter_mut().chain(&mut o.candidate).for_each(ready),
+        Mistake::AskedIsReady => o.target.iter_mut().chain(&mut *o.candidate).for_each(ready),
         Mistake::AdoptsByName => {
-            if let (Some(candidate), Some(uid)) = (&mut o.candidate, o.rollout.metadata.uid.clone()) {
+            if let (Some(candidate), Some(uid)) = (&mut *o.candidate, o.rollout.metadata.uid.clone()) {
                 let labels = candidate.metadata.labels.get_or_insert_default();
                 labels.insert(flywheel_api::names::LABEL_ROLLOUT_UID.to_owned(), uid);
             }
@@ -86,7 +86,7 @@ pub fn rollout(mistake: Mistake, o: &mut RolloutObservation) {
         Mistake::OverwritesOthers => {
             let sides = [status.baseline.clone(), status.candidate].map(|s| s.and_then(|s| s.value));
             let plan = &o.rollout.spec.plan;
-            if let (Some(target), Some(before)) = (&mut o.target, &sides[0]) {
+            if let (Some(target), Some(before)) = (&mut *o.target, &sides[0]) {
                 let carried = binding::value(target, &plan.binding).ok().flatten();
                 let template = target.spec.as_mut().map(|s| &mut s.template);
                 if let (Some(template), false) = (template, sides.contains(&carried)) {
