@@ -99,10 +99,11 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     let Some(target) = draft.target() else {
         return leave(draft);
     };
-    if matches!(draft.carried(target), Carried::Candidate) {
-        if let Some(taker) = draft.taker(target) {
-            return give_way(draft, &taker.name);
-        }
+    let carried = draft.carried(target);
+    if let Some(taker) = draft.taker(target).filter(|_| !matches!(carried, Carried::Baseline)) {
+        return give_way(draft, &taker.name);
+    }
+    if matches!(carried, Carried::Candidate) {
         if promote::note_takeover(&mut draft) {
             let message = "The target carries the version; its binding goes back.";
             return draft.rest(Standing::new(Kind::Working, "RollingBack", message));
@@ -129,8 +130,8 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     draft.rest(standing)
 }
 
-/// Another Rollout took the target while the way back was being decided: what the target carries is that one's baseline.
-/// One that has begun and not taken it yet steps back instead.
+/// Another Rollout took the target while the way back was being decided: what the target carries is that one's baseline, or
+/// already what it brings. One that has begun and not taken it yet steps back instead.
 fn give_way(draft: Draft<'_>, name: &str) -> Decision<RolloutStatus> {
     let message = format!("Rollout {name} took the target over before it went back; roll that one back.");
     draft.end(RolloutPhase::Superseded, &Why::new("Superseded", message))

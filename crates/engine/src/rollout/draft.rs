@@ -96,7 +96,7 @@ impl<'a> Draft<'a> {
             return None;
         }
         let message = format!(
-            "FlywheelPipeline {}, which asked for this delivery, was deleted.",
+            "FlywheelPipeline {}, which asked for this delivery (spec.pipelineRef), was deleted.",
             asked.name
         );
         Some(Why::new("PipelineDeleted", message))

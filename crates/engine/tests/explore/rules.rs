@@ -12,7 +12,7 @@ use flywheel_api::reference::{ApprovalRecord, Verdict, WaitingFor};
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::decision::{Action, Child};
-use flywheel_engine::testing::{Content, Held, Kind, World};
+use flywheel_engine::testing::{Content, Held, Kind, World, Write};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -280,10 +280,19 @@ pub fn of_write(before: &World, after: &World) -> Option<Violation> {
         let text = text.or_else(|| why.downcast_ref::<&str>().map(|s| (*s).to_owned()));
         Some(Violation::new(invariant, text.unwrap_or_default()))
     });
-    // Pods of a candidate that somebody else deleted while the write was on its way are nobody's fault here; that they
-    // are not taken by the operator itself is asked of the way back.
-    let whole = before.raw(&(Kind::Deployment, "eta-candidate".to_owned())).is_some();
+    // Pods of a candidate that somebody else deleted while the write was on its way are nobody's fault here, also if another
+    // one has its name since; that they are not taken by the operator itself is asked of the way back.
+    let whole = has_its_candidate(before, write);
     broken.or_else(|| whole.then(|| taken(before, after).err()).flatten())
+}
+
+/// Whether the candidate whose pods the writing Rollout counts on is there; before it has one, whether there is any.
+fn has_its_candidate(world: &World, write: &Write) -> bool {
+    let Some(there) = world.raw(&(Kind::Deployment, "eta-candidate".to_owned())) else {
+        return false;
+    };
+    let known = &write.before["status"]["candidateDeployment"]["uid"];
+    known.is_null() || there["metadata"]["uid"] == *known
 }
 
 /// An operator's write leaves as many ready pods as the target should have, or as many as there were.
@@ -313,13 +322,13 @@ pub fn gives_way(world: &World, rollout: &Rollout) -> bool {
     let status = rollout.status.clone().unwrap_or_default();
     let target = world.raw(&(Kind::Deployment, "eta".to_owned()));
     let owner = target.and_then(|t| t["metadata"]["annotations"]["flywheel.dev/taken-by"].as_str());
-    let took_over = status.promoted_at.is_some() && world.binding("eta") == status.candidate.and_then(|c| c.value);
+    let went_back = world.binding("eta") == status.baseline.and_then(|b| b.value);
     let others: Vec<Rollout> = world.all(Kind::Rollout);
     let another = others.iter().any(|r| {
         let begun = r.status.as_ref().is_some_and(|s| s.phase.holds_target());
         begun && r.metadata.uid != rollout.metadata.uid && r.metadata.uid.as_deref() == owner
     });
-    status.phase == RolloutPhase::RollingBack && took_over && another
+    status.phase == RolloutPhase::RollingBack && status.promoted_at.is_some() && !went_back && another
 }
 
 /// What a world breaks by itself.

@@ -1,5 +1,6 @@
 //! Laws of Rollouts over all kinds of histories.
 
+use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::rollout::Reading;
 use flywheel_engine::testing::{self, Kind, World};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::check::{Laws, capacity};
 use crate::moves::{Move, of_delivery};
-use crate::shop::{delivery, phase, rollout};
+use crate::shop::{condition, delivery, phase, rollout};
 
 fn plans() -> impl Strategy<Value = Value> {
     let whether = any::<bool>;
@@ -138,4 +139,20 @@ proptest! {
         }
         prop_assert_eq!(phase(&world, "second"), RolloutPhase::Holding);
     }
+}
+
+#[test]
+fn a_delivery_whose_pipeline_is_gone_names_the_field_that_names_it() {
+    let mut world = delivery(&testing::plan());
+    world.delete(Kind::Rollout, "second");
+    let mut asked = testing::rollout("third", 2, &testing::plan());
+    asked.spec.pipeline_ref = Some(UidRef {
+        name: "eta".to_owned(),
+        uid: "of-another-one".to_owned(),
+    });
+    world.add(Kind::Rollout, &asked);
+    world.live(3);
+    let ready = condition(&world, Kind::Rollout, "third", "Ready");
+    let message = ready["message"].as_str().unwrap_or_default();
+    assert!(message.contains("spec.pipelineRef"), "{ready}");
 }

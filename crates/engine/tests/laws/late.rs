@@ -176,9 +176,8 @@ fn replicas_that_are_taken_for_a_candidate_that_is_gone_are_not_taken_beside_the
     assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
 }
 
-/// A Rollout without steps is promoted; its way back hangs until the next Rollout, with a step, has its candidate.
-#[test]
-fn a_way_back_that_arrives_after_a_successor_began_leaves_the_target_to_it() {
+/// A Rollout without steps is promoted; its way back hangs, and arrives when the next Rollout, with a step, has its candidate.
+fn a_late_way_back() -> World {
     let mut plan = testing::plan();
     plan["strategy"]["steps"] = json!([]);
     let mut world = delivery(&plan);
@@ -196,6 +195,12 @@ fn a_way_back_that_arrives_after_a_successor_began_leaves_the_target_to_it() {
         assert!(world.look(Kind::Rollout, "third"));
     }
     assert!(world.arrive(&late), "nobody wrote on it");
+    world
+}
+
+#[test]
+fn a_way_back_that_arrives_after_a_successor_began_leaves_the_target_to_it() {
+    let mut world = a_late_way_back();
     world.look(Kind::Rollout, "second");
     assert_eq!(phase(&world, "second"), RolloutPhase::Superseded);
     assert_eq!(
@@ -205,4 +210,21 @@ fn a_way_back_that_arrives_after_a_successor_began_leaves_the_target_to_it() {
     );
     world.live(60);
     assert_eq!(phase(&world, "third"), RolloutPhase::Promoted);
+}
+
+#[test]
+fn a_way_back_that_is_looked_at_when_its_successor_serves_is_superseded() {
+    let mut world = a_late_way_back();
+    while phase(&world, "third") != RolloutPhase::Promoted {
+        if !world.look(Kind::Rollout, "third") {
+            if world.waiting().is_some() {
+                world.person("jane", flywheel_api::approval::ApprovalDecision::Approve);
+            }
+            world.run_deployments();
+            world.pass(60);
+        }
+    }
+    world.look(Kind::Rollout, "second");
+    assert_eq!(phase(&world, "second"), RolloutPhase::Superseded);
+    assert_eq!(world.binding("eta"), Some(testing::uri(3)));
 }
