@@ -1,12 +1,15 @@
 //! I8, I9 and I15: every write of the operator has an object of Flywheel that caused it, in the same namespace, and an
 //! object that is changed or deleted belongs to it by UID. Of what users own, two declared fields are written.
 
+use std::sync::Arc;
+
 use flywheel_api::names;
 use flywheel_api::rollout::RolloutPhase;
 use serde_json::Value;
 
 use super::json::{changes, label, list, text, uid};
-use super::{Finding, Kind, Rule, Step, World, binding};
+use super::moments::just_before;
+use super::{Finding, Key, Kind, Rule, Step, World, binding};
 
 const I8: &str = "I8";
 const I9: &str = "I9";
@@ -123,10 +126,14 @@ const OWN: [&str; 4] = [
 
 /// Every write has a cause, in its namespace, that it belongs to.
 #[derive(Debug, Default)]
-pub struct Owners;
+pub struct Owners {
+    /// Rollouts that held a target until somebody else took their status away, and when: a write may have been on its way.
+    robbed: Vec<(String, Key, Arc<Value>)>,
+}
 
 impl Rule for Owners {
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding> {
+        self.note(step);
         let own = matches!(&step.key.kind, Kind::Other(name) if OWN.contains(&name.as_str()));
         let nothing = step.verb != "delete" && step.before == step.after;
         if !step.operator || own || nothing {
@@ -149,7 +156,7 @@ impl Rule for Owners {
         };
         let mut refused = Vec::new();
         for right in *rights {
-            match permits(*right, world, step) {
+            match self.permits(*right, world, step) {
                 Ok(()) => return Vec::new(),
                 Err(finding) => refused.push(finding),
             }
@@ -164,25 +171,58 @@ impl Rule for Owners {
     }
 }
 
+impl Owners {
+    fn note(&mut self, step: &Step) {
+        let holds = |o: Option<&Value>| o.is_some_and(|o| holds(text(o, "/status/phase")));
+        let status = step.key.kind == Kind::Rollout && step.subresource == "status";
+        if let (Some(before), false, true) = (&step.before, step.operator, status)
+            && holds(Some(before))
+            && !holds(step.after.as_deref())
+        {
+            self.robbed.push((step.at.clone(), step.key.clone(), before.clone()));
+        }
+    }
+
+    fn permits(&self, right: Right, world: &World, step: &Step) -> Result<(), Finding> {
+        // What an object was before the write counts: a write cannot give itself the right to it.
+        let object = step.before.as_deref().unwrap_or_else(|| step.later());
+        match right {
+            Right::Controller(kind) => acting(world, step, kind, controller(object)),
+            Right::Uid(Source::Label(key), kind) => acting(world, step, kind, label(object, key)),
+            Right::Uid(Source::Field(pointer), kind) => acting(world, step, kind, text(object, pointer)),
+            Right::Itself(fields) => itself(step, fields),
+            Right::Unowned => unowned(world, step),
+            Right::Abort => abort(world, step),
+            Right::Target => self.target(world, step),
+        }
+    }
+
+    /// A Rollout that recorded the Deployment's UID and holds it writes the binding, the annotation, and where its plan
+    /// shrinks the baseline the replicas.
+    fn target(&self, world: &World, step: &Step) -> Result<(), Finding> {
+        let (name, target) = (step.key.name.as_str(), uid(step.earlier()));
+        let aims = |o: &Value| text(o, "/spec/plan/targetRef/name") == name && text(o, "/status/targetUid") == target;
+        let now = world.all(Kind::Rollout, &step.key.namespace);
+        let here = |(at, key, _): &&(String, Key, _)| key.namespace == step.key.namespace && just_before(at, &step.at);
+        let robbed = self.robbed.iter().filter(here).map(|(_, key, before)| (key, before));
+        let mut rollouts = now.chain(robbed);
+        let holder = rollouts.find(|(_, o)| aims(o) && holds(text(o, "/status/phase")));
+        let Some((key, rollout)) = holder else {
+            let message = format!("no Rollout that is under way recorded {} as its target", step.key);
+            return Err(Finding::new(I9, message));
+        };
+        let plan = rollout.pointer("/spec/plan").unwrap_or(&Value::Null);
+        let allowed = binding::paths(plan);
+        let fields: Vec<&str> = allowed.iter().map(String::as_str).collect();
+        itself(step, &fields).map_err(|f| f.about(key))
+    }
+}
+
 fn only_status(step: &Step) -> Option<Finding> {
     let all = changes(step.before.as_deref(), step.after.as_deref());
     let foreign = all.iter().find(|c| !c.path.starts_with("status"))?;
     let message = format!("a write of the status of {} also changes {foreign}", step.key);
     Some(Finding::new(I15, message))
-}
-
-fn permits(right: Right, world: &World, step: &Step) -> Result<(), Finding> {
-    // What an object was before the write counts: a write cannot give itself the right to it.
-    let object = step.before.as_deref().unwrap_or_else(|| step.later());
-    match right {
-        Right::Controller(kind) => acting(world, step, kind, controller(object)),
-        Right::Uid(Source::Label(key), kind) => acting(world, step, kind, label(object, key)),
-        Right::Uid(Source::Field(pointer), kind) => acting(world, step, kind, text(object, pointer)),
-        Right::Itself(fields) => itself(step, fields),
-        Right::Unowned => unowned(world, step),
-        Right::Abort => abort(world, step),
-        Right::Target => target(world, step),
-    }
 }
 
 fn controller(object: &Value) -> &str {
@@ -254,23 +294,6 @@ fn abort(world: &World, step: &Step) -> Result<(), Finding> {
         return Err(Finding::new(I15, message));
     }
     acting(world, step, &Kind::Run, text(step.earlier(), "/spec/runRef/uid"))
-}
-
-/// A Rollout that recorded the Deployment's UID and holds it writes the binding, the annotation, and where its plan
-/// shrinks the baseline the replicas.
-fn target(world: &World, step: &Step) -> Result<(), Finding> {
-    let (name, target) = (step.key.name.as_str(), uid(step.earlier()));
-    let aims = |o: &Value| text(o, "/spec/plan/targetRef/name") == name && text(o, "/status/targetUid") == target;
-    let mut rollouts = world.all(Kind::Rollout, &step.key.namespace);
-    let holder = rollouts.find(|(_, o)| aims(o) && holds(text(o, "/status/phase")));
-    let Some((key, rollout)) = holder else {
-        let message = format!("no Rollout that is under way recorded {} as its target", step.key);
-        return Err(Finding::new(I9, message));
-    };
-    let plan = rollout.pointer("/spec/plan").unwrap_or(&Value::Null);
-    let allowed = binding::paths(plan);
-    let fields: Vec<&str> = allowed.iter().map(String::as_str).collect();
-    itself(step, &fields).map_err(|f| f.about(key))
 }
 
 /// Whether a Rollout in this phase holds its target.

@@ -117,6 +117,20 @@ fn a_target_that_no_rollout_holds_must_not_be_written() {
 }
 
 #[test]
+fn a_write_on_the_target_that_was_on_its_way_when_somebody_took_the_status_away_is_fine() {
+    for (seconds, expected) in [(0, vec![]), (60, vec!["I9"])] {
+        let mut turn = Turn::held();
+        turn.phase("RollingBack", |_| {});
+        turn.story.status(By::User, &Kind::Rollout, "eta-1", |s| *s = json!({}));
+        turn.story.wait(seconds);
+        turn.story.patch(By::Operator, &Kind::Deployment, "eta", |o| {
+            o["metadata"]["annotations"] = json!({ names::ANNOTATION_TURNED_BACK: "of-the-rollout" });
+        });
+        assert_eq!(broken(&turn.story), expected, "after {seconds} s");
+    }
+}
+
+#[test]
 fn a_new_target_of_the_same_name_must_not_be_written() {
     let mut turn = Turn::at_last_step();
     turn.promote(LEVEL, None);
