@@ -110,13 +110,10 @@ impl Driver {
         if looks.refused.has(key, object.meta().resource_version.as_deref()) {
             return false;
         }
-        looks.is_fresh(key) || {
-            let first = looks.is_first(key);
-            if first {
-                looks.looked(key, |key| self.knows::<C>(key));
-            }
-            first
+        if looks.is_first(key) {
+            looks.looked(key, |key| self.knows::<C>(key));
         }
+        looks.is_fresh(key)
     }
 
     /// Whether the watch knows an object of that namespace and name.

@@ -173,12 +173,12 @@ impl Rule for Owners {
 
 impl Owners {
     fn note(&mut self, step: &Step) {
-        let holds = |o: Option<&Value>| o.is_some_and(|o| holds(text(o, "/status/phase")));
-        let status = step.key.kind == Kind::Rollout && step.subresource == "status";
-        if let (Some(before), false, true) = (&step.before, step.operator, status)
-            && holds(Some(before))
-            && !holds(step.after.as_deref())
-        {
+        if step.operator || step.key.kind != Kind::Rollout || step.subresource != "status" {
+            return;
+        }
+        let held = |o: &&Arc<Value>| holds(text(o, "/status/phase"));
+        let (before, after) = (step.before.as_ref().filter(held), step.after.as_ref().filter(held));
+        if let (Some(before), None) = (before, after) {
             self.robbed.push((step.at.clone(), step.key.clone(), before.clone()));
         }
     }
