@@ -124,16 +124,16 @@ impl Driver {
     }
 
     /// When to look again after a write that was decided on that version of an object; `own` says that the object itself was
-    /// written, or kept the write from being done.
+    /// written.
     ///
     /// It is looked at again when the watch tells of it, which is at once; not earlier, because the stores would not know of
-    /// it. After a conflict the world needs a moment, and if the object has changed, its store is not believed.
+    /// it. After a conflict the world needs a moment, and the stores are not believed.
     fn noted(&self, key: String, version: String, applied: Applied, own: bool) -> Action {
         let mut looks = self.looks();
         match applied {
             Applied::Done if own => looks.left.note(key, version),
-            Applied::Outdated if own => looks.refused.note(key, version),
-            Applied::Done | Applied::Outdated => {}
+            Applied::Outdated => looks.refused.note(key, version),
+            Applied::Done => {}
         }
         Action::requeue(match applied {
             Applied::Done => Duration::from_secs(1),
@@ -165,7 +165,10 @@ pub async fn reconcile<C: Controller>(
     driver.context.metrics.queued(C::NAME, queued.elapsed());
     let known = match &object.0 {
         Ok(known) => known,
-        Err(unreadable) => return driver.within(mark::<C>(&driver.context, unreadable)).await,
+        Err(unreadable) => {
+            let marked = Box::pin(mark::<C>(&driver.context, unreadable));
+            return driver.within(marked).await;
+        }
     };
     let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
     // Not `name`: in the JSON log that is the span's own.
@@ -304,13 +307,16 @@ async fn decided<C: Controller>(
     mut look: Look<'_, C>,
 ) -> Result<Action, kube::Error> {
     let context = &driver.context;
-    loop {
+    let decision = loop {
         let (object, answers) = (look.object.as_ref().clone(), look.answers.clone());
-        let observation = C::observe(context, &look.inputs, object, answers, look.now).await?;
+        // In a box, which is gone before the write: all that may be read takes as much room as many objects.
+        let observed = Box::pin(C::observe(context, &look.inputs, object, answers, look.now));
+        let observation = observed.await?;
         let decision = C::decide(&observation);
         let again = match &decision {
             Decision::Wait(_) => false,
-            Decision::Record(_) | Decision::Do(_) => look.inputs.confirm(),
+            Decision::Record(_) => look.inputs.confirm(None),
+            Decision::Do(effect) => look.inputs.confirm(C::confirms(&look.object, &effect.action)),
         };
         if again {
             continue;
@@ -318,8 +324,9 @@ async fn decided<C: Controller>(
         if tracing::enabled!(tracing::Level::TRACE) {
             tracing::trace!(observation = %nameless(&observation), "observed");
         }
-        return carried_out::<C>(driver, api, look.object, decision).await;
-    }
+        break decision;
+    };
+    Box::pin(carried_out::<C>(driver, api, look.object, decision)).await
 }
 
 /// Does what was decided.
@@ -337,7 +344,7 @@ async fn carried_out<C: Controller>(
             let uid = effect.action.uid();
             let own = uid.is_some() && uid == object.meta().uid.as_deref();
             if !own && !is_current(api, object.as_ref()).await? {
-                return Ok(driver.noted(key, before, Applied::Outdated, true));
+                return Ok(driver.noted(key, before, Applied::Outdated, own));
             }
             let namespace = object.namespace().unwrap_or_default();
             let applied = apply(&driver.context.client, &namespace, effect.action).await?;

@@ -114,11 +114,39 @@ impl<'a> Inputs<'a> {
         self.live & (input.bit() | found_by) != 0
     }
 
-    /// Reads live from now on what was looked at in the stores; whether there is any.
-    pub fn confirm(&mut self) -> bool {
-        let doubts = self.doubts.noted();
+    /// Reads live from now on what was looked at in the stores, but for this; whether there is any.
+    pub fn confirm(&mut self, but: Option<Input>) -> bool {
+        let doubts = self.doubts.noted() & !but.map_or(0, Input::bit);
         self.live |= doubts;
         self.doubts = Ledger::default();
         doubts != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Server, context};
+
+    #[tokio::test]
+    async fn what_was_looked_at_is_read_live_but_for_what_the_write_confirms() {
+        let context = context(Server::default().client(|_| (200, serde_json::Value::Null)));
+        let mut inputs = Inputs::stored(&context, "shop");
+        let look = async |inputs: &Inputs<'_>, input| {
+            let part = inputs.part(input, |_| async { Ok(()) }).await.unwrap();
+            part.look();
+        };
+        look(&inputs, Input::Candidate).await;
+        assert!(!inputs.confirm(Some(Input::Candidate)));
+        for input in [Input::Target, Input::Candidate] {
+            look(&inputs, input).await;
+        }
+        assert!(inputs.confirm(Some(Input::Candidate)));
+        assert_eq!(inputs.live, Input::Target.bit());
+        for input in [Input::Target, Input::Candidate] {
+            look(&inputs, input).await;
+        }
+        assert!(inputs.confirm(None), "a status confirms nothing");
+        assert_eq!(inputs.live, Input::Target.bit() | Input::Candidate.bit());
     }
 }

@@ -19,7 +19,7 @@ use kube::{Api, Client, Error};
 use crate::apply::Kind;
 use crate::context::Context;
 use crate::guard::Guard;
-use crate::watch::{Watched, Watches};
+use crate::watch::{Known, Watched, Watches};
 
 /// A kind that is looked up.
 pub trait Looked: Kind + Send + Sync + 'static {
@@ -264,12 +264,19 @@ impl<'a> Reader<'a> {
         if name.is_empty() {
             return Ok(None);
         }
-        if let Some(Ok(object)) = self.known::<K>(name).as_deref().map(|guard| &guard.0) {
-            return Ok(Some(object.clone()));
+        let watched = self.stores().and_then(K::watched);
+        match watched.map_or(Known::Nothing, |watched| watched.known(self.namespace, name)) {
+            Known::Here(guard) if guard.0.is_ok() => return Ok(guard.0.as_ref().ok().cloned()),
+            Known::Missing => return Ok(None),
+            Known::Here(_) | Known::Nothing => {}
         }
-        Api::<K>::namespaced(self.client.clone(), self.namespace)
-            .get_opt(name)
-            .await
+        let ask = watched.and_then(|watched| Some((watched, watched.ask(self.namespace, name)?)));
+        let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
+        let found = api.get_opt(name).await?;
+        if let Some((watched, ask)) = ask {
+            watched.answered(ask, found.clone().map(|object| Guard(Ok(object))));
+        }
+        Ok(found)
     }
 
     /// The object of that name, if it exists and can be read.

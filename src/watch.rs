@@ -3,7 +3,8 @@
 //! So a look that a change wakes finds that change in the store: what waits by what the store says is woken when that
 //! changes, and only who is about to write has to ask the API server.
 
-use std::collections::BTreeMap;
+mod held;
+
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -31,6 +32,9 @@ use crate::contents::Contents;
 use crate::guard::Guard;
 use crate::health::Health;
 
+pub use self::held::{Ask, Known};
+use self::held::{Held, Place};
+
 /// So many seconds a watch lasts; then it goes on in a new one. One whose connection is dead without a word is begun anew a
 /// few seconds later: until then nobody hears of what people ask for.
 pub const LASTS: u32 = 55;
@@ -54,15 +58,16 @@ pub enum Change<O> {
     Deleted(Arc<O>),
 }
 
-/// Objects of a watch by namespace and name, in the order in which the API server lists them. Who looks for some of a
-/// namespace, which happens many times in each look, does not go through those of all others.
-type Held<O> = BTreeMap<String, BTreeMap<String, Arc<O>>>;
+/// Says of a namespace and a name whether an object of that name is held.
+type Which = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
-/// Says of an object whether it is held.
-type Which<O> = Box<dyn Fn(&O) -> bool + Send + Sync>;
+/// Who wrote which field takes as much room as the fields, and no decision asks for it of what is watched.
+fn lean<O: Resource>(object: &mut O) {
+    object.meta_mut().managed_fields = None;
+}
 
 /// Namespace and name of an object.
-fn place<O: Resource>(object: &O) -> (String, String) {
+fn place<O: Resource>(object: &O) -> Place {
     let metadata = object.meta();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     (text(&metadata.namespace), text(&metadata.name))
@@ -79,7 +84,7 @@ pub struct Watched<O: Resource<DynamicType = ()> + Clone + 'static> {
     /// What writes the store; nothing for a kind of which only some are held.
     writer: Mutex<Option<Writer<O>>>,
     /// Which are held, if not all.
-    some: Option<Which<O>>,
+    some: Option<Which>,
     listeners: Mutex<Vec<UnboundedSender<Change<O>>>>,
     /// Live lists of a namespace, for who must not believe the store.
     pub lists: Batch<Vec<O>>,
@@ -104,9 +109,9 @@ where
         }
     }
 
-    /// A kind of which users have many, and of which those are held that are chosen when they are made or change; of all
-    /// others only the news are told.
-    fn some(name: &'static str, which: impl Fn(&O) -> bool + Send + Sync + 'static) -> Self {
+    /// A kind of which users have many, and of which those are held that are chosen when they are made, change or are asked
+    /// for; of all others only the news are told.
+    fn some(name: &'static str, which: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
         Self {
             writer: Mutex::new(None),
             some: Some(Box::new(which)),
@@ -125,14 +130,40 @@ where
             return None;
         }
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let here = held.as_ref()?.get(namespace);
-        Some(here.map(|here| here.values().cloned().collect()).unwrap_or_default())
+        Some(held.as_ref()?.within(namespace))
     }
 
     /// The object of that name, if the watch knows one.
     pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<O>> {
+        match self.known(namespace, name) {
+            Known::Here(object) => Some(object),
+            Known::Missing | Known::Nothing => None,
+        }
+    }
+
+    /// What the watch knows of that name. That there is no object, it knows only of names that are asked for.
+    pub fn known(&self, namespace: &str, name: &str) -> Known<O> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.as_ref()?.get(namespace)?.get(name).cloned()
+        held.as_ref().map_or(Known::Nothing, |held| held.known(namespace, name))
+    }
+
+    /// To be called before the API server is asked for an object, so that the answer can be held; nothing if it would not be.
+    pub fn ask(&self, namespace: &str, name: &str) -> Option<Ask> {
+        let which = self.some.as_ref()?;
+        which(namespace, name).then_some(())?;
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        Some(held.as_mut()?.ask((namespace.to_owned(), name.to_owned())))
+    }
+
+    /// What the API server answered.
+    pub fn answered(&self, ask: Ask, mut object: Option<O>) {
+        let Some(which) = &self.some else { return };
+        object.iter_mut().for_each(lean);
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.as_mut() {
+            held.learned(ask, object.map(Arc::new));
+            held.tidy(which);
+        }
     }
 
     /// All changes from now on. Whoever listens before the watch begins hears of every object.
@@ -157,9 +188,6 @@ where
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let any = lasting();
         let config = self.labels.map_or(any.clone(), |labels| any.labels(labels));
-        // Who wrote which field takes as much room as the fields, and no decision asks for it of what is watched: a guard
-        // has left it out already, metadata alone has not.
-        let lean = |object: &mut O| object.meta_mut().managed_fields = None;
         let mut events = pin!(watcher(api, config).default_backoff().modify(lean));
         while let Some(event) = events.next().await {
             match event {
@@ -205,45 +233,43 @@ where
 
     /// Holds these, and no others.
     fn begun(&self, all: &[Arc<O>]) {
-        let mut held = Held::<O>::new();
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get_or_insert_default();
+        held.clear();
         for object in all {
-            let (namespace, name) = place(object.as_ref());
-            held.entry(namespace).or_default().insert(name, object.clone());
+            held.told(place(object.as_ref()), Some(object.clone()));
         }
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 
     /// Holds it as the store has it, unless it is none of those that are held.
     fn applied(&self, object: O) -> Arc<O> {
-        let kept = match &self.some {
-            Some(which) if !which(&object) => {
-                self.deleted(&object);
-                return Arc::new(object);
-            }
+        let kept = match self.some {
             Some(_) => Arc::new(object),
             None => match self.store.get(&ObjectRef::from_obj(&object)) {
                 Some(kept) => kept,
                 None => return Arc::new(object),
             },
         };
-        let (namespace, name) = place(kept.as_ref());
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = held.as_mut() {
-            held.entry(namespace).or_default().insert(name, kept.clone());
-        }
+        self.told(place(kept.as_ref()), Some(kept.clone()));
         kept
     }
 
-    /// Holds it no longer.
+    /// Holds it no longer; of a name that is asked for it is known that there is none.
     fn deleted(&self, object: &O) {
-        let (namespace, name) = place(object);
+        self.told(place(object), None);
+    }
+
+    fn told(&self, place: Place, object: Option<Arc<O>>) {
+        let holds = match &self.some {
+            Some(which) => which(&place.0, &place.1),
+            None => object.is_some(),
+        };
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let Some(held) = held.as_mut() else { return };
-        if let Some(here) = held.get_mut(&namespace) {
-            here.remove(&name);
-            if here.is_empty() {
-                held.remove(&namespace);
-            }
+        if holds {
+            held.told(place, object);
+        } else {
+            held.forget(&place);
         }
     }
 }
@@ -274,12 +300,11 @@ pub struct Watches {
     pub contents: Contents,
 }
 
-/// Whether a Rollout moves between this Deployment and another one.
-fn is_moved(rollouts: &Watched<Guard<Rollout>>, deployment: &Guard<Deployment>) -> bool {
-    let (namespace, name) = place(deployment);
-    let here = rollouts.within(&namespace).unwrap_or_default();
+/// Whether a Rollout moves between the Deployment of that name and another one.
+fn is_moved(rollouts: &Watched<Guard<Rollout>>, namespace: &str, name: &str) -> bool {
+    let here = rollouts.within(namespace).unwrap_or_default();
     let mut readable = here.iter().filter_map(|guard| guard.0.as_ref().ok());
-    readable.any(|rollout| rollout::is_open(rollout) && rollout::is_side(rollout, &name))
+    readable.any(|rollout| rollout::is_open(rollout) && rollout::is_side(rollout, name))
 }
 
 impl Default for Watches {
@@ -293,8 +318,8 @@ impl Default for Watches {
             rollouts,
             policies: Arc::new(Watched::kept("biaspolicies", None)),
             approvals: Arc::new(Watched::kept("approvals", None)),
-            deployments: Arc::new(Watched::some("deployments", move |deployment| {
-                is_moved(&moving, deployment)
+            deployments: Arc::new(Watched::some("deployments", move |namespace, name| {
+                is_moved(&moving, namespace, name)
             })),
             jobs: Arc::new(Watched::kept("jobs", Some(names::LABEL_RUN_UID))),
             pods: Arc::new(Watched::kept("pods", Some(names::LABEL_RUN_UID))),
@@ -360,3 +385,6 @@ impl Watches {
         all.one(&self.snapshots);
     }
 }
+
+#[cfg(test)]
+mod tests;

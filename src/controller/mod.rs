@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 
-use flywheel_engine::decision::Decision;
+use flywheel_engine::decision::{Action, Decision};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::apply::Kind;
 use crate::context::Context;
 use crate::guard::Guard;
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::metrics::objects::Shown;
 use crate::watch::{Watched, Watches};
 
@@ -71,6 +71,12 @@ pub trait Controller: Send + Sync + 'static {
         answers: Self::Answers,
         now: Timestamp,
     ) -> impl Future<Output = Result<Self::Observation, kube::Error>> + Send;
+
+    /// What need not be read before this is done, because the API server refuses it if that has changed since: the object of
+    /// a patch, and that there is none of the name that is created.
+    fn confirms(_: &Self::Object, _: &Action) -> Option<Input> {
+        None
+    }
 
     /// The engine's pure decision.
     fn decide(observation: &Self::Observation) -> Decision<Self::Status>;

@@ -4,7 +4,7 @@ use flywheel_api::rollout::CheckSpec;
 use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::binding::VersionView;
-use flywheel_engine::decision::Decision;
+use flywheel_engine::decision::{Action, Child, ChildKind, Decision};
 use flywheel_engine::part::Part;
 use flywheel_engine::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
 use futures::FutureExt;
@@ -112,6 +112,18 @@ impl Controller for Rollouts {
         })
     }
 
+    fn confirms(rollout: &Rollout, action: &Action) -> Option<Input> {
+        match action {
+            Action::Create(child) => matches!(**child, Child::Deployment(_)).then_some(Input::Candidate),
+            Action::Patch(patch) if patch.object.kind == ChildKind::Deployment => {
+                patch.object.resource_version.as_ref()?;
+                let is_target = patch.object.name == rollout.spec.plan.target_ref.name;
+                Some(if is_target { Input::Target } else { Input::Candidate })
+            }
+            Action::Patch(_) | Action::Delete(_) => None,
+        }
+    }
+
     fn decide(observation: &RolloutObservation) -> Decision<RolloutStatus> {
         rollout::decide(observation)
     }
@@ -209,5 +221,46 @@ async fn ask(context: &Context, url: Option<&str>, text: &str, rollout: &Rollout
         Ok(Some(value)) => Reading::from(value),
         Ok(None) => Reading::Empty,
         Err(why) => Reading::Error(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flywheel_engine::decision::{ObjectKey, Patch, PatchKind};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::testing::rollout;
+
+    #[test]
+    fn the_object_of_a_patch_and_the_name_of_a_creation_are_confirmed_by_the_write() {
+        let rollout: Rollout = serde_json::from_value(rollout("one")).unwrap();
+        let key = |name: &str, version: Option<&str>| ObjectKey {
+            kind: ChildKind::Deployment,
+            name: name.to_owned(),
+            uid: "u".to_owned(),
+            resource_version: version.map(ToOwned::to_owned),
+        };
+        let patch = |object: ObjectKey| {
+            let (body, kind) = (Value::Null, PatchKind::Merge);
+            Action::Patch(Box::new(Patch { object, body, kind }))
+        };
+        let itself = ObjectKey {
+            kind: ChildKind::Rollout,
+            ..key("eta", Some("7"))
+        };
+        for (action, confirmed) in [
+            (patch(key("eta", Some("7"))), Some(Input::Target)),
+            (patch(key("eta-candidate", Some("7"))), Some(Input::Candidate)),
+            (patch(key("eta", None)), None),
+            (patch(itself), None),
+            (
+                Action::Create(Box::new(Child::Deployment(Deployment::default()))),
+                Some(Input::Candidate),
+            ),
+            (Action::Delete(key("eta-candidate", None)), None),
+        ] {
+            assert_eq!(Rollouts::confirms(&rollout, &action), confirmed, "{action:?}");
+        }
     }
 }

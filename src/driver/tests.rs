@@ -177,6 +177,23 @@ async fn a_store_that_is_behind_is_found_out_by_the_write_and_not_believed_until
 }
 
 #[tokio::test]
+async fn after_a_refusal_the_stores_are_not_believed_although_the_object_itself_is_as_it_was() {
+    let (driver, server) = driver(|_| refusal(409, "Conflict"));
+    look(&driver, "deletes").await.unwrap();
+    assert_eq!(
+        server.names(),
+        ["deletes", "eta-candidate"],
+        "its version, and the effect"
+    );
+    look(&driver, "deletes").await.unwrap();
+    assert_eq!(
+        server.names()[2..],
+        ["deletes", "deletes", "eta-candidate"],
+        "looked at live"
+    );
+}
+
+#[tokio::test]
 async fn a_first_look_is_in_the_stores_however_long_it_had_to_wait_for_its_turn() {
     let (driver, server) = driver(accepted);
     look(&driver, "waits").await.unwrap();

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model_version::VersionState;
+use crate::names::ANNOTATION_LINEAGE;
 use crate::schema::{Digest, pattern};
 
 /// Most entries of a chain; the last one of a full chain is of type Full.
@@ -171,10 +172,14 @@ impl VersionRef {
         }
     }
 
-    /// A reference to exactly this version, with the head of its lineage.
+    /// A reference to exactly this version, with the head of its lineage once a mark outlives its status: another chain
+    /// could be begun before, should the status be lost.
     #[must_use]
     pub fn of(version: &crate::ModelVersion) -> Self {
-        let lineage = version.status.as_ref().and_then(|s| s.lineage.as_ref());
+        let annotations = version.metadata.annotations.iter().flatten();
+        let marked = annotations.map(|(key, _)| key).any(|key| key == ANNOTATION_LINEAGE);
+        let status = version.status.as_ref().filter(|_| marked);
+        let lineage = status.and_then(|s| s.lineage.as_ref());
         Self {
             name: version.metadata.name.clone().unwrap_or_default(),
             uid: version.metadata.uid.clone(),

@@ -134,6 +134,9 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         (false, false) => return Decision::Do(hold(o, &name)),
         (true | false, true) => {}
     }
+    if let Some(effect) = mark(o, &name) {
+        return Decision::Do(effect);
+    }
     let mut status = stored.clone();
     copy_from_run(o, &mut status);
     status.deployments = deployments(o, &name);
@@ -168,7 +171,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         &stored,
         status,
         events,
-        || mark(o, &name),
+        || None,
         Wait {
             until: None,
             reason: standing.message,
@@ -309,7 +312,8 @@ fn reached(o: &ModelVersionObservation, name: &str, state: VersionState) -> Reac
     Reached { state, cause }
 }
 
-/// A mark that outlives the status: should it be lost, the lineage does not pretend to be a first one.
+/// A mark that outlives the status: should it be lost, the lineage does not pretend to be a first one. It stands before the
+/// lineage grows, and before anybody keeps its head.
 fn mark(o: &ModelVersionObservation, name: &str) -> Option<Effect> {
     if lineage::mark(&o.version).is_some() {
         return None;

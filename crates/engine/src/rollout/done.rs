@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flywheel_api::names::{FINALIZER_ROLLOUT, LABEL_MODEL, LABEL_MODEL_VERSION, LABEL_TARGET};
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{ModelVersion, RolloutStatus};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin};
@@ -15,16 +15,16 @@ use crate::decision::{Action, ChildKind, Decision, Effect, ObjectKey, Patch, Pat
 /// Longest value of a label.
 pub const LABEL_LENGTH: usize = 63;
 
-/// Adds the finalizer before anything else: without it a deleted Rollout could leave a candidate behind. The labels by
-/// which versions and pipelines find their Rollouts come along; one that a user made has none.
-pub(super) fn guard(draft: &Draft<'_>) -> Option<Effect> {
+/// The finalizer, without which a deleted Rollout could leave a candidate behind, and the labels by which versions and
+/// pipelines find their Rollouts: one that a user made has none. Nothing if they are there.
+pub(super) fn guard(draft: &Draft<'_>) -> Map<String, Value> {
     let metadata = &draft.o.rollout.metadata;
-    if draft.is_deleting() || draft.status.phase.is_terminal() {
-        return None;
+    let mut fields = Map::new();
+    if draft.is_deleting() {
+        return fields;
     }
     let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
-    let mut fields = serde_json::Map::new();
-    if !finalizers.iter().any(|f| f == FINALIZER_ROLLOUT) {
+    if !draft.status.phase.is_terminal() && !finalizers.iter().any(|f| f == FINALIZER_ROLLOUT) {
         finalizers.push(FINALIZER_ROLLOUT.to_owned());
         fields.insert("finalizers".to_owned(), json!(finalizers));
     }
@@ -32,8 +32,7 @@ pub(super) fn guard(draft: &Draft<'_>) -> Option<Effect> {
         let labels = missing_labels(draft, draft.o.version.as_ref());
         fields.insert("labels".to_owned(), json!(labels));
     }
-    let why = "the traffic must go back before the Rollout may vanish, and its version must find it".to_owned();
-    (!fields.is_empty()).then(|| patch(draft, json!({ "metadata": fields }), why))
+    fields
 }
 
 /// The label that names what the Rollout goes back to, if a label can.

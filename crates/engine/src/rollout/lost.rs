@@ -7,7 +7,7 @@ use flywheel_api::RolloutStatus;
 use flywheel_api::names::{ANNOTATION_BEGUN, LABEL_BASELINE_VERSION};
 use flywheel_api::rollout::RolloutPhase;
 use k8s_openapi::api::apps::v1::Deployment;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::candidate::{self, BaselineNote};
 use super::draft::{Draft, Why};
@@ -17,8 +17,32 @@ use crate::binding;
 use crate::decision::{Decision, Effect};
 use crate::standing::{Kind, Standing};
 
-/// Marks a Rollout that has begun, before its first effect; by the label the version that it goes back to finds it.
-pub(super) fn mark(draft: &Draft<'_>) -> Option<Effect> {
+/// Prepares a Rollout for what is to come, before its first effect: the finalizer and the labels and, once it has begun, the
+/// mark. By the label of its baseline the version that it goes back to finds it.
+///
+/// The status goes first, so that all of it is one write.
+pub(super) fn prepare(draft: &Draft<'_>) -> Option<Effect> {
+    if draft.status.conditions.is_empty() {
+        return None;
+    }
+    let mut fields = done::guard(draft);
+    let mark = mark(draft);
+    let why = match (fields.is_empty(), mark.is_none()) {
+        (true, true) => return None,
+        (false, true) => "the traffic must go back before the Rollout may vanish, and its version must find it",
+        (_, false) => "the Rollout has begun, and must not begin again should its status be lost",
+    };
+    for (field, value) in mark.into_iter().flatten() {
+        match (fields.get_mut(&field), value) {
+            (Some(Value::Object(labels)), Value::Object(more)) => labels.extend(more),
+            (_, value) => drop(fields.insert(field, value)),
+        }
+    }
+    Some(done::patch(draft, json!({ "metadata": fields }), why.to_owned()))
+}
+
+/// The baseline, for one that has begun and lacks it.
+fn mark(draft: &Draft<'_>) -> Option<Map<String, Value>> {
     let forward = matches!(
         draft.status.phase,
         RolloutPhase::Preparing | RolloutPhase::Progressing | RolloutPhase::Holding | RolloutPhase::Promoting
@@ -31,10 +55,10 @@ pub(super) fn mark(draft: &Draft<'_>) -> Option<Effect> {
         return None;
     }
     let text = serde_json::to_string(&wanted).ok()?;
-    let labels = json!({ LABEL_BASELINE_VERSION: label });
-    let body = json!({ "metadata": { "annotations": { ANNOTATION_BEGUN: text }, "labels": labels } });
-    let why = "the Rollout has begun, and must not begin again should its status be lost".to_owned();
-    Some(done::patch(draft, body, why))
+    Some(Map::from_iter([
+        ("annotations".to_owned(), json!({ ANNOTATION_BEGUN: text })),
+        ("labels".to_owned(), json!({ LABEL_BASELINE_VERSION: label })),
+    ]))
 }
 
 fn note(draft: &Draft<'_>) -> Option<BaselineNote> {

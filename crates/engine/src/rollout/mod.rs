@@ -63,7 +63,7 @@ pub fn is_side(rollout: &Rollout, deployment: &str) -> bool {
 #[must_use]
 pub fn decide(o: &RolloutObservation) -> Decision<RolloutStatus> {
     let draft = Draft::new(o);
-    if let Some(effect) = done::guard(&draft).or_else(|| lost::mark(&draft)) {
+    if let Some(effect) = lost::prepare(&draft) {
         return Decision::Do(effect);
     }
     match draft.status.phase {

@@ -231,10 +231,10 @@ fn reached(mut draft: Draft<'_>, target: &Deployment, index: i32, step: &Step) -
         "Step {} is reached: the candidate gets {actual} % ({} % asked).",
         step.name, step.weight
     );
-    draft.tell(&Why::new("StepReached", message.clone()), false);
     if step.min_duration.is_none() && !check::any(&draft) && approve::asked(&draft, step).is_none() {
         return leave(draft, target, index, step, None);
     }
+    draft.tell(&Why::new("StepReached", message.clone()), false);
     draft.rest(Standing::new(Kind::Working, "StepReached", message))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flywheel_api::flywheel_run::StageState;
-use flywheel_api::names::ANNOTATION_MODEL_VERSION;
+use flywheel_api::names::{ANNOTATION_LINEAGE, ANNOTATION_MODEL_VERSION};
 use flywheel_api::reference::{ApprovalGate, AutomationLevel, Verdict};
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, RolloutStatus};
@@ -97,6 +97,12 @@ fn lineage_only_grows(write: &Write) {
     assert!(
         !new.is_empty() && new.starts_with(&old),
         "{:?} rewrites its lineage",
+        write.actor
+    );
+    let marked = write.before["metadata"]["annotations"][ANNOTATION_LINEAGE].is_string();
+    assert!(
+        marked || old.is_empty() || new.len() == old.len(),
+        "{:?} grows its lineage before a mark outlives its status",
         write.actor
     );
 }

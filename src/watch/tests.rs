@@ -1,0 +1,87 @@
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::lookup::Reader;
+use crate::testing::{Server, context, rollout};
+
+fn deployment(name: &str) -> Value {
+    json!({ "metadata": { "name": name, "namespace": "shop", "managedFields": [{ "manager": "someone" }] } })
+}
+
+fn object<K: DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Watches of a namespace in which one Rollout moves between `eta` and `eta-candidate`.
+fn moving() -> Watches {
+    let watches = Watches::default();
+    let mut writer = watches.rollouts.writer.lock().unwrap().take();
+    for event in [Event::Init, Event::InitApply(object(rollout("one"))), Event::InitDone] {
+        watches.rollouts.pass(writer.as_mut(), event);
+    }
+    watches.deployments.pass(None, Event::Init);
+    watches
+}
+
+#[tokio::test]
+async fn between_which_a_rollout_moves_is_asked_for_once_and_then_known_by_the_watch() {
+    let server = Server::default();
+    let client = server.client(|sent| match sent.1.split('?').next() {
+        Some(path) if path.ends_with("/eta-candidate") => crate::testing::refusal(404, "NotFound"),
+        _ => (200, deployment("eta")),
+    });
+    let context = context(client).watching(Arc::new(moving()));
+    let reader = Reader::stored(&context, "shop");
+    let exists = async |name: &str| reader.get::<Deployment>(name).await.unwrap().is_some();
+    for _ in 0..3 {
+        assert!(exists("eta").await && !exists("eta-candidate").await);
+    }
+    assert_eq!(server.names(), ["eta", "eta-candidate"]);
+    for _ in 0..2 {
+        exists("other").await;
+    }
+    assert_eq!(server.names().len(), 4, "nobody's target is not held");
+
+    let watched = &context.watches.deployments;
+    watched.pass(None, Event::Apply(object(deployment("eta-candidate"))));
+    assert!(exists("eta-candidate").await, "it was made");
+    watched.pass(None, Event::Delete(object(deployment("eta-candidate"))));
+    assert!(!exists("eta-candidate").await, "it was deleted");
+    assert_eq!(server.names().len(), 4, "the watch told of both");
+    watched.pass(None, Event::Init);
+    exists("eta").await;
+    assert_eq!(server.names().len(), 5, "what the watch missed nobody knows");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_under_way_when_the_watch_told_of_the_object_does_not_count() {
+    let watched = moving().deployments;
+    let ask = watched.ask("shop", "eta").unwrap();
+    watched.pass(None, Event::Apply(object(deployment("eta"))));
+    watched.answered(ask, None);
+    let Known::Here(held) = watched.known("shop", "eta") else {
+        panic!("it is held");
+    };
+    assert!(held.meta().managed_fields.is_none());
+    assert!(watched.ask("shop", "other").is_none(), "no Rollout moves there");
+}
+
+#[tokio::test]
+async fn a_kind_of_which_all_are_held_is_not_asked_for() {
+    let watched = Watched::<ConfigMap>::kept("configmaps", None);
+    let mut writer = watched.writer.lock().unwrap().take();
+    assert_eq!(watched.within("shop"), None, "it has not begun");
+    for event in [
+        Event::Init,
+        Event::InitApply(object(deployment("one"))),
+        Event::InitDone,
+    ] {
+        watched.pass(writer.as_mut(), event);
+    }
+    assert!(watched.ask("shop", "two").is_none());
+    let (one, two) = (watched.find("shop", "one"), watched.find("shop", "two"));
+    assert!(one.is_some() && two.is_none());
+    watched.pass(writer.as_mut(), Event::Delete(object(deployment("one"))));
+    assert_eq!(watched.within("shop"), Some(Vec::new()));
+}
