@@ -1,17 +1,18 @@
-//! The loop around every decision: observe, decide, at most one write, which rests on nothing but live reads.
+//! The loop around every decision: observe, decide, at most one write, which rests on nothing but live reads and what the
+//! write itself confirms.
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flywheel_engine::capture::nameless;
-use flywheel_engine::decision::{Decision, Record, Wait};
+use flywheel_engine::decision::{Decision, Wait};
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::core::error_boundary::InvalidObject;
-use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -33,6 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(600);
 /// Longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// Shortest pause after a write that was refused, because what it rested on had changed.
+const AFTER_CONFLICT: Duration = Duration::from_millis(200);
 
 /// Reconciles of one kind at the same time.
 const AT_ONCE: usize = 32;
@@ -123,22 +127,25 @@ impl Driver {
         place.is_some_and(|(namespace, name)| watched.find(namespace, name).is_some())
     }
 
-    /// When to look again after a write that was decided on that version of an object; `own` says that the object itself was
-    /// written.
+    /// When to look again after a write that was decided on version `seen` of an object, of which the store has version
+    /// `stored`.
     ///
     /// It is looked at again when the watch tells of it, which is at once; not earlier, because the stores would not know of
-    /// it. After a conflict the world needs a moment, and the stores are not believed.
-    fn noted(&self, key: String, version: String, applied: Applied, own: bool) -> Action {
+    /// it. After a conflict the stores are not believed, and the world needs a moment: a longer one each time.
+    fn noted(&self, key: String, seen: Option<String>, stored: Option<String>, wrote: Wrote) -> Action {
         let mut looks = self.looks();
-        match applied {
-            Applied::Done if own => looks.left.note(key, version),
-            Applied::Outdated => looks.refused.note(key, version),
-            Applied::Done => {}
+        let (seen, stored) = (seen.unwrap_or_default(), stored.unwrap_or_default());
+        if matches!(wrote, Wrote::Nothing) {
+            let refusals = looks.refusals.failed(key.clone(), &stored);
+            looks.refused.note(key, stored);
+            let doublings = refusals.clamp(1, 8) - 1;
+            return Action::requeue(AFTER_CONFLICT.saturating_mul(1 << doublings));
         }
-        Action::requeue(match applied {
-            Applied::Done => Duration::from_secs(1),
-            Applied::Outdated => Duration::from_millis(200),
-        })
+        looks.refusals.succeeded(&key);
+        if matches!(wrote, Wrote::Itself) {
+            looks.left.note(key, seen);
+        }
+        Action::requeue(Duration::from_secs(1))
     }
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
@@ -238,7 +245,7 @@ pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileE
 /// Looks at the object, and writes at most once.
 async fn step<'a, C: Controller>(
     driver: &'a Driver,
-    mut turn: SemaphorePermit<'a>,
+    turn: SemaphorePermit<'a>,
     known: &C::Object,
 ) -> Result<Action, ReconcileError> {
     let context = &driver.context;
@@ -263,32 +270,70 @@ async fn step<'a, C: Controller>(
             None => return Ok(Action::await_change()),
         }
     };
-    if !trusted && object.resource_version() == version {
+    let seen = object.resource_version();
+    if !trusted && seen == version {
         driver.looks().refused.forget(&key);
     }
-    let mut answers = C::Answers::default();
-    if let Some(asked) = C::ask(context, &object, now) {
-        drop(turn);
-        answers = driver.within(asked.map(Ok)).await?;
-        turn = match driver.turn().await {
-            Some(turn) => turn,
-            None => return Ok(Action::await_change()),
-        };
-    }
+    let Some((answers, turn)) = answered::<C>(driver, turn, &object, now).await? else {
+        return Ok(Action::await_change());
+    };
     let reads = if trusted { Inputs::stored } else { Inputs::live };
-    let look = Look {
+    let inputs = reads(context, &namespace);
+    let look = Look::<C> {
         object,
         answers,
         now,
-        inputs: reads(context, &namespace),
+        inputs,
     };
-    let action = driver.within(decided::<C>(driver, &api, look)).await;
+    let outcome = driver.within(decided::<C>(driver, &api, look)).await?;
     drop(turn);
-    if !trusted && action.is_ok() {
+    if !trusted {
         driver.looks().looked(&key, |key| driver.knows::<C>(key));
     }
-    action
+    Ok(match outcome {
+        ControlFlow::Continue(pause) => pause,
+        ControlFlow::Break(wrote) => driver.noted(key, seen, version, wrote),
+    })
 }
+
+/// What metric providers answer, if they are to be asked; nothing when the operator stops. The turn is given up meanwhile.
+async fn answered<'a, C: Controller>(
+    driver: &'a Driver,
+    turn: SemaphorePermit<'a>,
+    object: &C::Object,
+    now: Timestamp,
+) -> Result<Option<(C::Answers, SemaphorePermit<'a>)>, ReconcileError> {
+    let Some(asked) = C::ask(&driver.context, object, now) else {
+        return Ok(Some((C::Answers::default(), turn)));
+    };
+    drop(turn);
+    let answers = driver.within(asked.map(Ok)).await?;
+    Ok(driver.turn().await.map(|turn| (answers, turn)))
+}
+
+/// What became of a write.
+#[derive(Clone, Copy)]
+enum Wrote {
+    /// The object itself was written.
+    Itself,
+    /// Another object was.
+    Other,
+    /// It was refused, because something had changed.
+    Nothing,
+}
+
+impl Wrote {
+    const fn of(applied: Applied, itself: bool) -> Self {
+        match applied {
+            Applied::Done if itself => Self::Itself,
+            Applied::Done => Self::Other,
+            Applied::Outdated => Self::Nothing,
+        }
+    }
+}
+
+/// What follows from a decision: a pause, or what became of its write.
+type Outcome = ControlFlow<Wrote, Action>;
 
 /// What a decision is made on.
 struct Look<'a, C: Controller> {
@@ -298,14 +343,14 @@ struct Look<'a, C: Controller> {
     inputs: Inputs<'a>,
 }
 
-/// Observes and decides, until all that the decision looked at was read live; then writes at most once. Most looks are woken
-/// by changes that do not concern what is waited for: they cost the API server nothing but the Deployments, of which no copy
-/// is kept.
+/// Observes and decides, until all that the decision looked at was read live, or is confirmed by the write; then writes at
+/// most once. Most looks are woken by changes that do not concern what is waited for: they cost the API server next to
+/// nothing.
 async fn decided<C: Controller>(
     driver: &Driver,
     api: &Api<C::Object>,
     mut look: Look<'_, C>,
-) -> Result<Action, kube::Error> {
+) -> Result<Outcome, kube::Error> {
     let context = &driver.context;
     let decision = loop {
         let (object, answers) = (look.object.as_ref().clone(), look.answers.clone());
@@ -326,50 +371,34 @@ async fn decided<C: Controller>(
         }
         break decision;
     };
-    Box::pin(carried_out::<C>(driver, api, look.object, decision)).await
+    Box::pin(carried_out::<C>(context, api, look.object, decision)).await
 }
 
 /// Does what was decided.
 async fn carried_out<C: Controller>(
-    driver: &Driver,
+    context: &Context,
     api: &Api<C::Object>,
     object: Cow<'_, C::Object>,
     decision: Decision<C::Status>,
-) -> Result<Action, kube::Error> {
-    match decision {
-        Decision::Record(change) => written(driver, object.into_owned(), change).await,
+) -> Result<Outcome, kube::Error> {
+    let wrote = match decision {
+        Decision::Wait(wait) => return Ok(ControlFlow::Continue(pause::<C>(&wait, object.as_ref()))),
+        Decision::Record(change) => {
+            tracing::info!(events = change.events.len(), "record the status");
+            Wrote::of(record(context, object.into_owned(), change).await?, true)
+        }
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
-            let (key, before) = version(object.as_ref());
             let uid = effect.action.uid();
-            let own = uid.is_some() && uid == object.meta().uid.as_deref();
-            if !own && !is_current(api, object.as_ref()).await? {
-                return Ok(driver.noted(key, before, Applied::Outdated, own));
+            let itself = uid.is_some() && uid == object.meta().uid.as_deref();
+            if !itself && !is_current(api, object.as_ref()).await? {
+                return Ok(ControlFlow::Break(Wrote::Nothing));
             }
             let namespace = object.namespace().unwrap_or_default();
-            let applied = apply(&driver.context.client, &namespace, effect.action).await?;
-            Ok(driver.noted(key, before, applied, own))
+            Wrote::of(apply(&context.client, &namespace, effect.action).await?, itself)
         }
-        Decision::Wait(wait) => Ok(pause::<C>(&wait, object.as_ref())),
-    }
-}
-
-/// Writes a status at the version that was seen.
-async fn written<K>(driver: &Driver, object: K, change: Record<K::Status>) -> Result<Action, kube::Error>
-where
-    K: Kind + HasStatus,
-    K::Status: Send,
-{
-    tracing::info!(events = change.events.len(), "record the status");
-    let (key, before) = version(&object);
-    let applied = record(&driver.context, object, change).await?;
-    Ok(driver.noted(key, before, applied, true))
-}
-
-/// The object by namespace and name, and its version.
-fn version(object: &impl ResourceExt) -> (String, String) {
-    let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    (key, object.resource_version().unwrap_or_default())
+    };
+    Ok(ControlFlow::Break(wrote))
 }
 
 fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {

@@ -1,4 +1,5 @@
-//! What is read for a decision: as little as possible live, and nothing that a write rests on from a store.
+//! What is read for a decision: as little as possible live, and nothing that a write rests on from a store, unless the write
+//! itself confirms it.
 
 use flywheel_engine::part::{Ledger, Part};
 use kube::Error;

@@ -264,8 +264,9 @@ impl<'a> Reader<'a> {
         if name.is_empty() {
             return Ok(None);
         }
-        let watched = self.stores().and_then(K::watched);
-        match watched.map_or(Known::Nothing, |watched| watched.known(self.namespace, name)) {
+        let watched = K::watched(self.watches);
+        let known = |watched: &Watched<Guard<K>>| watched.known(self.namespace, name);
+        match watched.filter(|_| self.stored).map_or(Known::Nothing, known) {
             Known::Here(guard) if guard.0.is_ok() => return Ok(guard.0.as_ref().ok().cloned()),
             Known::Missing => return Ok(None),
             Known::Here(_) | Known::Nothing => {}

@@ -79,7 +79,7 @@ pub struct Watched<O: Resource<DynamicType = ()> + Clone + 'static> {
     labels: Option<&'static str>,
     /// For the controller of the kind, which asks for an object of a name.
     store: Store<O>,
-    /// The same objects; nothing until all that exist are known.
+    /// The same objects, or those that are held; nothing before the watch has begun.
     held: RwLock<Option<Held<O>>>,
     /// What writes the store; nothing for a kind of which only some are held.
     writer: Mutex<Option<Writer<O>>>,
@@ -152,7 +152,7 @@ where
         let which = self.some.as_ref()?;
         which(namespace, name).then_some(())?;
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        Some(held.as_mut()?.ask((namespace.to_owned(), name.to_owned())))
+        held.as_mut()?.ask((namespace.to_owned(), name.to_owned()))
     }
 
     /// What the API server answered.
@@ -210,6 +210,10 @@ where
             Event::Init if !keeps => {
                 self.begun(&[]);
                 self.tell(&Change::Begun);
+            }
+            Event::InitDone if !keeps => {
+                let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+                held.iter_mut().for_each(Held::listed);
             }
             // What is kept is told when all of it is in the store.
             Event::InitApply(_) if keeps => {}

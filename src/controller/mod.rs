@@ -63,7 +63,7 @@ pub trait Controller: Send + Sync + 'static {
     }
 
     /// Gathers the observation. What comes from the stores is a [`flywheel_engine::part::Part`] of it, and no write rests on
-    /// it before it was read live; but for what may be known [`Inputs::late`].
+    /// it before it was read live; but for what may be known [`Inputs::late`] and what the write [`Controller::confirms`].
     fn observe(
         context: &Context,
         inputs: &Inputs<'_>,

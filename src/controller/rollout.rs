@@ -138,7 +138,8 @@ struct Sides {
 async fn sides(inputs: &Inputs<'_>, rollout: &Rollout) -> Result<Sides, Error> {
     let plan = &rollout.spec.plan;
     let read = async |input, name: &str| inputs.part(input, |reader| async move { reader.get(name).await }).await;
-    // The target first: a write on it is refused if it changed since, and whoever makes the candidate anew changes it.
+    // The target first: a write on it is refused if it changed since, and whoever makes the candidate anew changes it. That
+    // holds also if what the write confirms comes from a store: it is older, and as it was until the write.
     let target = read(Input::Target, &plan.target_ref.name).await?;
     let candidate = read(Input::Candidate, &rollout::candidate_name(plan)).await?;
     Ok(Sides { target, candidate })

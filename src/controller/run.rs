@@ -148,7 +148,7 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
     let model = found.map_or("", |p| &p.spec.model.name);
     let delivered = plan.as_ref().filter(|_| run::asks_for_live(run));
     let (versions, target, policies) = try_join!(
-        inputs.part(Input::Versions, |reader| versions(reader, model)),
+        inputs.part(Input::Versions, |reader| versions(reader, model, version_name(run))),
         inputs.part(Input::Live, |reader| async move { reader.target(delivered).await }),
         inputs.part(Input::Policies, |reader| async move { reader.policies(found).await }),
     )?;
@@ -165,13 +165,17 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
     })
 }
 
-/// All versions of the model. One that cannot be read is an error: it may be the live one, with which the new one is to
-/// be compared.
-async fn versions(reader: Reader<'_>, model: &str) -> Result<Vec<ModelVersion>, Error> {
+/// All versions of the model, and the one of that name whichever model it is of. One that cannot be read is an error: it may
+/// be the live one, with which the new one is to be compared.
+async fn versions(reader: Reader<'_>, model: &str, name: &str) -> Result<Vec<ModelVersion>, Error> {
     if model.is_empty() {
         return Ok(Vec::new());
     }
-    reader.list(Choice::Field(Field::VersionModel, model)).await
+    let mut all: Vec<ModelVersion> = reader.list(Choice::Field(Field::VersionModel, model)).await?;
+    if all.iter().all(|v| v.name_any() != name) {
+        all.extend(reader.get(name).await?);
+    }
+    Ok(all)
 }
 
 async fn snapshot(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<SnapshotView>, Error> {

@@ -42,6 +42,8 @@ pub(super) struct Looks {
     pub(super) left: Versions,
     /// The version in the store over which a write was refused: it is believed no more.
     pub(super) refused: Versions,
+    /// Refusals in a row.
+    pub(super) refusals: Failures,
     /// As many are kept before those that are gone are forgotten.
     limit: usize,
 }
@@ -52,6 +54,7 @@ impl Default for Looks {
             last: HashMap::new(),
             left: Versions::lasting(OWN_NEWS),
             refused: Versions::lasting(TRUSTED),
+            refusals: Failures::default(),
             limit: LOOKS,
         }
     }

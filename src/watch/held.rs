@@ -35,6 +35,7 @@ pub(super) struct Held<O> {
     /// Since when names are asked for of which the watch has told nothing since.
     asked: HashMap<Place, u64>,
     asks: u64,
+    listed: bool,
     missing: usize,
     limit: usize,
 }
@@ -45,6 +46,7 @@ impl<O> Default for Held<O> {
             names: BTreeMap::new(),
             asked: HashMap::new(),
             asks: 0,
+            listed: false,
             missing: 0,
             limit: MISSING,
         }
@@ -52,11 +54,18 @@ impl<O> Default for Held<O> {
 }
 
 impl<O> Held<O> {
-    /// Nothing is known any more; what the API server answers to questions from before does not count.
+    /// Nothing is known any more; what the API server answers to questions from before does not count. Nor does what it
+    /// answers before all that exist are listed: what went in between nobody tells.
     pub(super) fn clear(&mut self) {
         self.names.clear();
         self.asked.clear();
         self.missing = 0;
+        self.listed = false;
+    }
+
+    /// All that exist were told.
+    pub(super) const fn listed(&mut self) {
+        self.listed = true;
     }
 
     /// All objects of a namespace.
@@ -97,11 +106,12 @@ impl<O> Held<O> {
     }
 
     /// Somebody asks the API server; until the watch tells of the object, all who do have the same right.
-    pub(super) fn ask(&mut self, place: Place) -> Ask {
+    pub(super) fn ask(&mut self, place: Place) -> Option<Ask> {
+        self.listed.then_some(())?;
         let next = self.asks + 1;
         let number = *self.asked.entry(place.clone()).or_insert(next);
         self.asks = self.asks.max(number);
-        Ask { place, number }
+        Some(Ask { place, number })
     }
 
     /// The API server answered; what the watch told meanwhile is not older.
@@ -138,16 +148,18 @@ mod tests {
     #[test]
     fn an_answer_counts_unless_the_watch_told_of_the_object_since_it_was_asked_for() {
         let mut held = Held::default();
+        assert!(held.ask(place("a")).is_none(), "not all were told");
+        held.listed();
         assert_eq!(held.known("n", "a"), Known::Nothing);
-        let (first, second) = (held.ask(place("a")), held.ask(place("a")));
+        let (first, second) = (held.ask(place("a")).unwrap(), held.ask(place("a")).unwrap());
         held.learned(second, None);
         assert_eq!(held.known("n", "a"), Known::Missing, "all who ask have the same right");
         held.learned(first, Some(Arc::new(1)));
         assert_eq!(held.known("n", "a"), Known::Missing, "answered already");
 
-        let before = held.ask(place("b"));
+        let before = held.ask(place("b")).unwrap();
         held.told(place("b"), Some(Arc::new(2)));
-        let after = held.ask(place("b"));
+        let after = held.ask(place("b")).unwrap();
         held.learned(before, None);
         assert_eq!(
             held.known("n", "b"),
@@ -162,8 +174,10 @@ mod tests {
     fn of_what_is_not_held_and_of_what_was_asked_before_the_watch_began_anew_nothing_is_known() {
         for forget in [|held: &mut Held<u8>| held.forget(&place("a")), Held::clear] {
             let mut held = Held::default();
-            let ask = held.ask(place("a"));
+            held.listed();
+            let ask = held.ask(place("a")).unwrap();
             forget(&mut held);
+            held.listed();
             held.ask(place("a"));
             held.learned(ask, None);
             assert_eq!(held.known("n", "a"), Known::Nothing);

@@ -21,6 +21,7 @@ fn moving() -> Watches {
         watches.rollouts.pass(writer.as_mut(), event);
     }
     watches.deployments.pass(None, Event::Init);
+    watches.deployments.pass(None, Event::InitDone);
     watches
 }
 
@@ -50,8 +51,32 @@ async fn between_which_a_rollout_moves_is_asked_for_once_and_then_known_by_the_w
     assert!(!exists("eta-candidate").await, "it was deleted");
     assert_eq!(server.names().len(), 4, "the watch told of both");
     watched.pass(None, Event::Init);
+    for _ in 0..2 {
+        exists("eta").await;
+    }
+    assert_eq!(
+        server.names().len(),
+        6,
+        "what goes before the watch has begun nobody tells"
+    );
+    watched.pass(None, Event::InitApply(object(deployment("eta"))));
+    watched.pass(None, Event::InitDone);
     exists("eta").await;
-    assert_eq!(server.names().len(), 5, "what the watch missed nobody knows");
+    assert_eq!(server.names().len(), 6, "it was listed");
+}
+
+#[tokio::test]
+async fn what_is_read_live_is_held_too_should_a_watch_not_have_told_of_it() {
+    let server = Server::default();
+    let context = context(server.client(|_| crate::testing::refusal(404, "NotFound")));
+    let context = context.watching(Arc::new(moving()));
+    let watched = &context.watches.deployments;
+    watched.pass(None, Event::Apply(object(deployment("eta"))));
+    let read = async |reader: Reader<'_>| reader.get::<Deployment>("eta").await.unwrap();
+    assert!(read(Reader::stored(&context, "shop")).await.is_some());
+    assert!(read(Reader::live(&context, "shop")).await.is_none());
+    assert!(read(Reader::stored(&context, "shop")).await.is_none());
+    assert_eq!(server.names().len(), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! Most of an observation comes from the stores of the watches, which may be behind. A write must not rest on what is
 //! outdated, but only what the decision looked at can mislead it: a decision is a function, so as long as those parts are
 //! the same, it decides the same, whatever the others say. So each part remembers whether it was looked at, and before a
-//! write is done those parts, and no others, are read live and decided on again.
+//! write is done those parts, and no others, are read live and decided on again; but for one that the write itself confirms.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -38,10 +38,13 @@ pub(super) struct BaselineNote {
     pub(super) replicas: i32,
 }
 
+/// What the name of a candidate has after that of its target.
+pub(super) const SUFFIX: &str = "-candidate";
+
 /// Name of the candidate's Deployment.
 #[must_use]
 pub fn name(plan: &RolloutPlan) -> String {
-    format!("{}-candidate", plan.target_ref.name)
+    format!("{}{SUFFIX}", plan.target_ref.name)
 }
 
 /// Key of an observed Deployment.

@@ -1,61 +1,14 @@
 //! The end: what is left behind is removed, the finalizer lets go, and a person may still ask for the way back.
 
-use std::collections::BTreeMap;
-
-use flywheel_api::names::{FINALIZER_ROLLOUT, LABEL_MODEL, LABEL_MODEL_VERSION, LABEL_TARGET};
+use flywheel_api::RolloutStatus;
+use flywheel_api::names::FINALIZER_ROLLOUT;
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
-use flywheel_api::{ModelVersion, RolloutStatus};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin};
 use super::{back, candidate, show};
 use crate::decision::{Action, ChildKind, Decision, Effect, ObjectKey, Patch, PatchKind, Wait};
-
-/// Longest value of a label.
-pub const LABEL_LENGTH: usize = 63;
-
-/// The finalizer, without which a deleted Rollout could leave a candidate behind, and the labels by which versions and
-/// pipelines find their Rollouts: one that a user made has none. Nothing if they are there.
-pub(super) fn guard(draft: &Draft<'_>) -> Map<String, Value> {
-    let metadata = &draft.o.rollout.metadata;
-    let mut fields = Map::new();
-    if draft.is_deleting() {
-        return fields;
-    }
-    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
-    if !draft.status.phase.is_terminal() && !finalizers.iter().any(|f| f == FINALIZER_ROLLOUT) {
-        finalizers.push(FINALIZER_ROLLOUT.to_owned());
-        fields.insert("finalizers".to_owned(), json!(finalizers));
-    }
-    if !missing_labels(draft, draft.o.version.peek().as_ref()).is_empty() {
-        let labels = missing_labels(draft, draft.o.version.as_ref());
-        fields.insert("labels".to_owned(), json!(labels));
-    }
-    fields
-}
-
-/// The label that names what the Rollout goes back to, if a label can.
-pub(super) fn baseline_label<'d>(draft: &'d Draft<'_>) -> Option<&'d str> {
-    let version = draft.status.baseline.as_ref()?.version.as_deref()?;
-    (version.len() <= LABEL_LENGTH).then_some(version)
-}
-
-fn missing_labels<'d>(draft: &'d Draft<'_>, version: Option<&'d ModelVersion>) -> BTreeMap<&'static str, &'d str> {
-    let spec = &draft.o.rollout.spec;
-    let model = version.map(|v| v.spec.model_name.as_str());
-    let wanted = [
-        (LABEL_TARGET, Some(spec.plan.target_ref.name.as_str())),
-        (LABEL_MODEL_VERSION, Some(spec.model_version_ref.name.as_str())),
-        (LABEL_MODEL, model),
-    ];
-    let present = draft.o.rollout.metadata.labels.as_ref();
-    let missing = |(key, value): &(&str, &str)| {
-        value.len() <= LABEL_LENGTH && present.and_then(|l| l.get(*key)).is_none_or(|found| found != value)
-    };
-    let wanted = wanted.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    wanted.filter(missing).collect()
-}
 
 fn set_finalizers(draft: &Draft<'_>, finalizers: &[String], why: String) -> Effect {
     patch(draft, json!({ "metadata": { "finalizers": finalizers } }), why)

@@ -4,64 +4,20 @@
 //! and the binding's value that is enough to go on, or to end where going on would repeat what was decided.
 
 use flywheel_api::RolloutStatus;
-use flywheel_api::names::{ANNOTATION_BEGUN, LABEL_BASELINE_VERSION};
+use flywheel_api::names::ANNOTATION_BEGUN;
 use flywheel_api::rollout::RolloutPhase;
 use k8s_openapi::api::apps::v1::Deployment;
-use serde_json::{Map, Value, json};
 
 use super::candidate::{self, BaselineNote};
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin};
-use super::{done, promote};
+use super::promote;
 use crate::binding;
 use crate::decision::{Decision, Effect};
 use crate::standing::{Kind, Standing};
 
-/// Prepares a Rollout for what is to come, before its first effect: the finalizer and the labels and, once it has begun, the
-/// mark. By the label of its baseline the version that it goes back to finds it.
-///
-/// The status goes first, so that all of it is one write.
-pub(super) fn prepare(draft: &Draft<'_>) -> Option<Effect> {
-    if draft.status.conditions.is_empty() {
-        return None;
-    }
-    let mut fields = done::guard(draft);
-    let mark = mark(draft);
-    let why = match (fields.is_empty(), mark.is_none()) {
-        (true, true) => return None,
-        (false, true) => "the traffic must go back before the Rollout may vanish, and its version must find it",
-        (_, false) => "the Rollout has begun, and must not begin again should its status be lost",
-    };
-    for (field, value) in mark.into_iter().flatten() {
-        match (fields.get_mut(&field), value) {
-            (Some(Value::Object(labels)), Value::Object(more)) => labels.extend(more),
-            (_, value) => drop(fields.insert(field, value)),
-        }
-    }
-    Some(done::patch(draft, json!({ "metadata": fields }), why.to_owned()))
-}
-
-/// The baseline, for one that has begun and lacks it.
-fn mark(draft: &Draft<'_>) -> Option<Map<String, Value>> {
-    let forward = matches!(
-        draft.status.phase,
-        RolloutPhase::Preparing | RolloutPhase::Progressing | RolloutPhase::Holding | RolloutPhase::Promoting
-    );
-    let wanted = candidate::note(draft);
-    let label = done::baseline_label(draft);
-    let labels = draft.o.rollout.metadata.labels.as_ref();
-    let labelled = labels.and_then(|l| l.get(LABEL_BASELINE_VERSION)).map(String::as_str) == label;
-    if !forward || draft.is_deleting() || (labelled && note(draft).as_ref() == Some(&wanted)) {
-        return None;
-    }
-    let text = serde_json::to_string(&wanted).ok()?;
-    Some(Map::from_iter([
-        ("annotations".to_owned(), json!({ ANNOTATION_BEGUN: text })),
-        ("labels".to_owned(), json!({ LABEL_BASELINE_VERSION: label })),
-    ]))
-}
-
-fn note(draft: &Draft<'_>) -> Option<BaselineNote> {
+/// The baseline that the Rollout was marked with.
+pub(super) fn note(draft: &Draft<'_>) -> Option<BaselineNote> {
     let annotations = draft.o.rollout.metadata.annotations.as_ref()?;
     serde_json::from_str(annotations.get(ANNOTATION_BEGUN)?).ok()
 }

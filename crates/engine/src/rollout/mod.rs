@@ -17,6 +17,7 @@ mod lost;
 mod observation;
 mod observe;
 mod pending;
+mod prepare;
 mod promote;
 mod query;
 mod reach;
@@ -28,9 +29,9 @@ use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{Rollout, RolloutStatus};
 
 pub use candidate::{ANNOTATION_BASELINE, ANNOTATION_STEP, name as candidate_name};
-pub use done::LABEL_LENGTH;
 pub use evidence::adoption_digest;
 pub use observation::{Answer, Peer, PipelineFacts, Reading, RolloutObservation};
+pub use prepare::LABEL_LENGTH;
 pub use query::{due_checks, query};
 
 use crate::decision::Decision;
@@ -52,18 +53,19 @@ pub fn is_open(rollout: &Rollout) -> bool {
     rollout.status.as_ref().is_none_or(|s| !s.phase.is_terminal())
 }
 
-/// Whether the Deployment of that name is the Rollout's target or its candidate.
+/// Whether the Deployment of that name is the Rollout's target or its candidate. It is asked of every Rollout whenever a
+/// Deployment changes.
 #[must_use]
 pub fn is_side(rollout: &Rollout, deployment: &str) -> bool {
-    let plan = &rollout.spec.plan;
-    deployment == plan.target_ref.name || deployment == candidate::name(plan)
+    let target = &rollout.spec.plan.target_ref.name;
+    deployment == target || deployment.strip_suffix(candidate::SUFFIX) == Some(target)
 }
 
 /// What to do for this Rollout now: record, do one effect, or wait.
 #[must_use]
 pub fn decide(o: &RolloutObservation) -> Decision<RolloutStatus> {
     let draft = Draft::new(o);
-    if let Some(effect) = lost::prepare(&draft) {
+    if let Some(effect) = prepare::prepare(&draft) {
         return Decision::Do(effect);
     }
     match draft.status.phase {

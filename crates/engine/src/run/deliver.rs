@@ -47,7 +47,7 @@ pub fn rollout(turn: &mut Turn<'_>) -> Option<Next> {
     }
 }
 
-/// The Rollout keeps the head of the version's lineage: it is made once there is one.
+/// The Rollout keeps the head of the version's lineage: it is made once there is one that a lost status does not make untrue.
 fn make(turn: &Turn<'_>, intent: &RolloutIntent, version: &str, plan: RolloutPlan) -> Next {
     let reference = turn.o.version.as_ref().map(VersionRef::of).filter(|r| r.head.is_some());
     let Some(reference) = reference else {

@@ -52,7 +52,7 @@ pub struct RunObservation {
     pub peers: Part<Vec<Peer>>,
     /// The version that serves on the target, if [`asks_for_live`] says that it counts.
     pub live: Part<Option<LiveView>>,
-    /// The versions of the model, by a live list.
+    /// The versions of the model, and the one named in the status whichever model it is of.
     pub versions: Part<Vec<VersionFact>>,
     /// The version named in the status, if it exists.
     pub version: Part<Option<ModelVersion>>,

@@ -67,8 +67,15 @@ fn intend(turn: &mut Turn<'_>) -> Next {
         .find(|v| v.run_uid.as_deref() == Some(turn.uid()));
     let pipeline = turn.o.pipeline.as_ref().and_then(|p| p.status.as_ref());
     let known = pipeline.map_or(0, |s| s.last_version_number);
-    // A number is not used again after its version was deleted: metrics and labels go by the name.
-    let last = turn.o.versions.iter().map(|v| v.number).fold(known, i64::max);
+    // A number is not used again after its version was deleted: metrics and labels go by the name. Nor is one whose name a
+    // version of another model bears.
+    let tried = turn.status.model_version.as_ref().map_or(0, |v| v.number);
+    let last = turn
+        .o
+        .versions
+        .iter()
+        .map(|v| v.number)
+        .fold(known.max(tried), i64::max);
     let number = own.map_or(last + 1, |v| v.number);
     let name = own.map_or_else(|| format!("{model}-{number}"), |v| v.name.clone());
     turn.status.model_version = Some(VersionIntent {

@@ -141,13 +141,13 @@ impl World {
             None => pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
         };
         let model = pipeline.as_ref().map(|p| p.spec.model.name.clone()).unwrap_or_default();
-        let mut versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
-        versions.retain(|v| v.spec.model_name == model);
         let version = status
             .model_version
             .as_ref()
             .map(|v| v.name.clone())
             .unwrap_or_default();
+        let mut versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
+        versions.retain(|v| v.spec.model_name == model || v.metadata.name.as_ref() == Some(&version));
         let named = status.rollout.as_ref().map_or(version.as_str(), |r| r.name.as_str());
         let rollout: Option<Rollout> = self.find(Kind::Rollout, named);
         let uid = run.metadata.uid.clone().unwrap_or_default();

@@ -225,6 +225,28 @@ fn only_what_was_looked_at_counts(world: &World) {
     }
     for rollout in world.all::<Rollout>(Kind::Rollout) {
         delivery_looked_at(world, rollout.metadata.name.as_ref().unwrap());
+        an_effect_is_refused_if_its_deployment_changed(world, rollout.metadata.name.as_ref().unwrap());
+    }
+}
+
+/// So that nobody need read it before: a patch bears the version that was seen, and what is created was not there.
+fn an_effect_is_refused_if_its_deployment_changed(world: &World, name: &str) {
+    let seen = world.rollout_observation(name).unwrap();
+    let Decision::Do(effect) = rollout::decide(&seen) else {
+        return;
+    };
+    let sides = [&seen.target, &seen.candidate];
+    match &effect.action {
+        Action::Create(child) if matches!(**child, Child::Deployment(_)) => assert!(seen.candidate.is_none()),
+        Action::Patch(patch) if patch.object.kind == ChildKind::Deployment => {
+            let changed = sides.iter().filter_map(|side| side.as_ref()).any(|side| {
+                side.metadata.name.as_deref() == Some(&patch.object.name)
+                    && side.metadata.uid.as_deref() == Some(&patch.object.uid)
+                    && side.metadata.resource_version == patch.object.resource_version
+            });
+            assert!(changed && patch.object.resource_version.is_some(), "{name}: {patch:?}");
+        }
+        Action::Create(_) | Action::Patch(_) | Action::Delete(_) => {}
     }
 }
 

@@ -217,6 +217,19 @@ fn a_run_that_began_keeps_to_its_snapshot_when_its_pipeline_is_edited() {
 }
 
 #[test]
+fn a_run_whose_version_would_bear_the_name_of_another_models_version_takes_the_next_number() {
+    let mut world = shop();
+    let mut namesake = testing::version(1);
+    namesake.metadata.name = Some("eta-2".to_owned());
+    namesake.spec.model_name = "tau".to_owned();
+    world.add(Kind::ModelVersion, &namesake);
+    world.live(6);
+    let made = run(&world, "eta-request").model_version.unwrap();
+    assert_eq!((made.name.as_str(), made.number), ("eta-3", 3));
+    assert_eq!(version(&world, "eta-3").metadata.uid, made.uid);
+}
+
+#[test]
 fn whole_decisions_of_a_run() {
     let mut world = shop();
     let begin = until(&mut world, Kind::Run, "eta-request", |d| {
