@@ -109,6 +109,10 @@ async fn told(fast: Fast, trial: Option<Trial>) -> Told {
     let known = |o: &Value| o["status"]["lastRun"]["name"] == "eta-1" && o["status"]["activeRun"].is_null();
     turn.until::<FlywheelPipeline>("eta", PATIENCE, "aware of its run's end", known)
         .await;
+    // The last write of a leader on its way out may have been the promotion: the next one waits for the lease first.
+    let told = |o: &Value| o["status"]["deployments"][0]["phase"] == "Promoted";
+    turn.until::<ModelVersion>("eta-1", PATIENCE, "aware of its delivery's end", told)
+        .await;
     tokio::time::sleep(REST).await;
     let scope = Scope {
         namespace: Some(turn.namespace.clone()),
