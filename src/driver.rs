@@ -285,7 +285,7 @@ async fn step<'a, C: Controller>(
         now,
         inputs,
     };
-    let outcome = driver.within(decided::<C>(driver, &api, look)).await?;
+    let outcome = driver.within(decided::<C>(context, &api, look)).await?;
     drop(turn);
     if !trusted {
         driver.looks().looked(&key, |key| driver.knows::<C>(key));
@@ -347,11 +347,10 @@ struct Look<'a, C: Controller> {
 /// most once. Most looks are woken by changes that do not concern what is waited for: they cost the API server next to
 /// nothing.
 async fn decided<C: Controller>(
-    driver: &Driver,
+    context: &Context,
     api: &Api<C::Object>,
     mut look: Look<'_, C>,
 ) -> Result<Outcome, kube::Error> {
-    let context = &driver.context;
     let decision = loop {
         let (object, answers) = (look.object.as_ref().clone(), look.answers.clone());
         // In a box, which is gone before the write: all that may be read takes as much room as many objects.

@@ -254,9 +254,10 @@ impl<'a> Reader<'a> {
         Ok(Arc::new(api.list(&params).await?.items))
     }
 
-    /// The object of that name, if the watches know one.
-    fn known<K: Looked>(&self, name: &str) -> Option<Arc<Guard<K>>> {
-        K::watched(self.stores()?)?.find(self.namespace, name)
+    /// What the watches know of that name, if that is not asked for.
+    fn known<K: Looked>(&self, name: &str) -> Known<Guard<K>> {
+        let watched = self.stores().and_then(K::watched);
+        watched.map_or(Known::Nothing, |watched| watched.known(self.namespace, name))
     }
 
     /// The object of that name, if it exists.
@@ -264,13 +265,12 @@ impl<'a> Reader<'a> {
         if name.is_empty() {
             return Ok(None);
         }
-        let watched = K::watched(self.watches);
-        let known = |watched: &Watched<Guard<K>>| watched.known(self.namespace, name);
-        match watched.filter(|_| self.stored).map_or(Known::Nothing, known) {
+        match self.known::<K>(name) {
             Known::Here(guard) if guard.0.is_ok() => return Ok(guard.0.as_ref().ok().cloned()),
             Known::Missing => return Ok(None),
             Known::Here(_) | Known::Nothing => {}
         }
+        let watched = K::watched(self.watches);
         let ask = watched.and_then(|watched| Some((watched, watched.ask(self.namespace, name)?)));
         let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
         let found = api.get_opt(name).await?;
@@ -282,8 +282,10 @@ impl<'a> Reader<'a> {
 
     /// The object of that name, if it exists and can be read.
     pub async fn readable<K: Looked>(&self, name: &str) -> Result<Option<K>, Error> {
-        if let Some(found) = self.known::<K>(name) {
-            return Ok(found.0.as_ref().ok().cloned());
+        match self.known::<K>(name) {
+            Known::Here(guard) => return Ok(guard.0.as_ref().ok().cloned()),
+            Known::Missing => return Ok(None),
+            Known::Nothing => {}
         }
         let all: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
         Ok(all.get_opt(name).await?.and_then(|guard| guard.0.ok()))

@@ -88,10 +88,13 @@ impl<'a> Draft<'a> {
         Some(before.fold(live, AutomationLevel::min))
     }
 
-    /// Whether the pipeline that asked for this delivery is gone, or another one bears its name.
+    /// Whether the pipeline that asked for this delivery is gone or on its way, or another one bears its name.
     pub(super) fn pipeline_gone(&self) -> Option<Why> {
         let asked = self.o.rollout.spec.pipeline_ref.as_ref()?;
-        let is_there = |pipeline: &Option<PipelineFacts>| pipeline.as_ref().is_some_and(|p| p.uid == asked.uid);
+        let is_there = |pipeline: &Option<PipelineFacts>| {
+            let found = pipeline.as_ref();
+            found.is_some_and(|p| p.uid == asked.uid && !p.deleting)
+        };
         if is_there(self.o.pipeline.peek()) || is_there(&self.o.pipeline) {
             return None;
         }

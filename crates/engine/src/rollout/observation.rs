@@ -126,6 +126,9 @@ pub struct PipelineFacts {
     pub caps: Vec<AutomationLevel>,
     /// Its rule for Approvals of gate RolloutStep.
     pub step_rule: Option<ApprovalRule>,
+    /// It is being deleted: with a foreground deletion it stays until what it owns is gone.
+    #[serde(default)]
+    pub deleting: bool,
 }
 
 impl PipelineFacts {
@@ -136,6 +139,7 @@ impl PipelineFacts {
             uid: pipeline.metadata.uid.clone().unwrap_or_default(),
             level: pipeline.spec.automation_level,
             caps: policies.caps(),
+            deleting: pipeline.metadata.deletion_timestamp.is_some(),
             step_rule: pipeline
                 .spec
                 .approvals

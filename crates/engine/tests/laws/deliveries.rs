@@ -1,8 +1,10 @@
 //! Laws of Rollouts over all kinds of histories.
 
+use flywheel_api::FlywheelPipeline;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
-use flywheel_engine::rollout::Reading;
+use flywheel_engine::decision::Decision;
+use flywheel_engine::rollout::{Reading, decide};
 use flywheel_engine::testing::{self, Kind, World};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -155,4 +157,26 @@ fn a_delivery_whose_pipeline_is_gone_names_the_field_that_names_it() {
     let ready = condition(&world, Kind::Rollout, "third", "Ready");
     let message = ready["message"].as_str().unwrap_or_default();
     assert!(message.contains("spec.pipelineRef"), "{ready}");
+}
+
+#[test]
+fn a_delivery_goes_back_although_its_pipeline_is_still_there_while_it_is_being_deleted() {
+    let mut world = delivery(&testing::plan());
+    world.delete(Kind::Rollout, "second");
+    world.add(Kind::Pipeline, &testing::pipeline());
+    let pipeline: FlywheelPipeline = world.get(Kind::Pipeline, "eta");
+    let mut asked = testing::rollout("third", 2, &testing::plan());
+    asked.spec.pipeline_ref = Some(UidRef {
+        name: "eta".to_owned(),
+        uid: pipeline.metadata.uid.unwrap(),
+    });
+    world.add(Kind::Rollout, &asked);
+    world.live(2);
+    let mut seen = world.rollout_observation("third").unwrap();
+    assert!(phase(&world, "third").holds_target());
+    seen.pipeline.as_mut().unwrap().deleting = true;
+    let Decision::Record(record) = decide(&seen) else {
+        panic!("it goes back");
+    };
+    assert_eq!(record.status.phase, RolloutPhase::RollingBack);
 }
