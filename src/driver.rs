@@ -37,6 +37,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// Shortest pause after a write that was refused, because what it rested on had changed.
 const AFTER_CONFLICT: Duration = Duration::from_millis(200);
+/// Longest one after refusals in a row.
+const MAX_AFTER_CONFLICT: Duration = Duration::from_millis(25_600);
 
 /// Reconciles of one kind at the same time.
 const AT_ONCE: usize = 32;
@@ -138,8 +140,7 @@ impl Driver {
         if matches!(wrote, Wrote::Nothing) {
             let refusals = looks.refusals.failed(key.clone(), &stored);
             looks.refused.note(key, stored);
-            let doublings = refusals.clamp(1, 8) - 1;
-            return Action::requeue(AFTER_CONFLICT.saturating_mul(1 << doublings));
+            return Action::requeue(doubled(AFTER_CONFLICT, refusals, MAX_AFTER_CONFLICT));
         }
         looks.refusals.succeeded(&key);
         if matches!(wrote, Wrote::Itself) {
@@ -235,11 +236,14 @@ pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileE
     );
     let version = meta.resource_version.as_deref().unwrap_or_default();
     let count = driver.failures().failed(format!("{namespace}/{name}"), version);
-    let pause = Duration::from_secs(1)
-        .saturating_mul(1 << count.min(12).saturating_sub(1))
-        .min(MAX_BACKOFF);
+    let pause = doubled(Duration::from_secs(1), count, MAX_BACKOFF);
     tracing::warn!(controller = C::NAME, namespace, name, %error, count, pause_seconds = pause.as_secs(), "reconcile failed");
     Action::requeue(pause)
+}
+
+/// A pause that doubles with every time in a row but the first.
+fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(12).saturating_sub(1)).min(longest)
 }
 
 /// Looks at the object, and writes at most once.

@@ -194,6 +194,15 @@ async fn after_a_refusal_the_stores_are_not_believed_although_the_object_itself_
 }
 
 #[tokio::test]
+async fn a_write_that_is_refused_again_and_again_is_tried_less_and_less_often() {
+    let (driver, _) = driver(|_| refusal(409, "Conflict"));
+    for millis in [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 25600] {
+        let pause = look(&driver, "deletes").await.unwrap();
+        assert_eq!(pause, Action::requeue(Duration::from_millis(millis)));
+    }
+}
+
+#[tokio::test]
 async fn a_first_look_is_in_the_stores_however_long_it_had_to_wait_for_its_turn() {
     let (driver, server) = driver(accepted);
     look(&driver, "waits").await.unwrap();

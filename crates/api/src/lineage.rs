@@ -162,6 +162,13 @@ pub struct VersionRef {
     pub head: Option<LineageHead>,
 }
 
+/// Digest of the first entry that the chain ever had, as the annotation tells it.
+#[must_use]
+pub fn mark(version: &crate::ModelVersion) -> Option<&str> {
+    let annotations = version.metadata.annotations.as_ref()?;
+    annotations.get(ANNOTATION_LINEAGE).map(String::as_str)
+}
+
 impl VersionRef {
     /// A reference to whichever version has that name.
     #[must_use]
@@ -176,9 +183,7 @@ impl VersionRef {
     /// could be begun before, should the status be lost.
     #[must_use]
     pub fn of(version: &crate::ModelVersion) -> Self {
-        let annotations = version.metadata.annotations.iter().flatten();
-        let marked = annotations.map(|(key, _)| key).any(|key| key == ANNOTATION_LINEAGE);
-        let status = version.status.as_ref().filter(|_| marked);
+        let status = version.status.as_ref().filter(|_| mark(version).is_some());
         let lineage = status.and_then(|s| s.lineage.as_ref());
         Self {
             name: version.metadata.name.clone().unwrap_or_default(),

@@ -8,11 +8,11 @@ pub mod finding;
 pub mod register;
 
 use flywheel_api::ModelVersion;
+pub use flywheel_api::lineage::mark;
 use flywheel_api::lineage::{
     Lineage, LineageEntry, LineageHead, LineageSubject, LineageType, MAX_ENTRIES, MAX_SUBJECTS,
 };
 use flywheel_api::model_version::{ModelVersionSpec, ModelVersionStatus, VersionState};
-use flywheel_api::names::ANNOTATION_LINEAGE;
 use flywheel_api::schema::Digest;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -199,13 +199,6 @@ fn beginning(version: &ModelVersion) -> LineageType {
         Some(_) => LineageType::Rebuilt,
         None => LineageType::Registered,
     }
-}
-
-/// Digest of the first entry that the chain ever had, as the annotation tells it.
-#[must_use]
-pub fn mark(version: &ModelVersion) -> Option<&str> {
-    let annotations = version.metadata.annotations.as_ref()?;
-    annotations.get(ANNOTATION_LINEAGE).map(String::as_str)
 }
 
 fn subject(kind: &str, name: &str, uid: &str) -> LineageSubject {

@@ -1,3 +1,4 @@
+use flywheel_api::names::ANNOTATION_LINEAGE;
 use flywheel_api::reference::{ApprovalGate, ApprovalRecord};
 use jiff::Timestamp;
 
