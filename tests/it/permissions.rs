@@ -152,6 +152,28 @@ async fn cluster_a_run_is_requested_in_ones_own_name_and_triggers_belong_to_the_
     }
 }
 
+#[tokio::test]
+async fn cluster_a_rollout_of_a_person_names_no_run() {
+    let world = api("claimed").await;
+    bind(&world, "editors", "edit", person("bob")).await;
+    until_allowed(&world, "bob", &[], "create", "rollouts").await;
+    let rollouts: Api<Rollout> = Api::namespaced(client_of("bob").await, &world.namespace);
+    let mut rollout: Rollout = from(json!({ "metadata": { "name": "own" }, "spec": delivery() }));
+    rollouts
+        .create(&PostParams::default(), &rollout)
+        .await
+        .expect("bob delivers by hand");
+    rollout.metadata.name = Some("claimed".to_owned());
+    rollout.spec.run_ref = Some(from(json!({ "name": "eta-1", "uid": "0" })));
+    let refused = rollouts.create(&PostParams::default(), &rollout).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("spec.runRef names run eta-1, and the operator alone writes"),
+        "{refused}"
+    );
+}
+
 async fn admin() -> Config {
     let file = std::env::var("FLYWHEEL_TEST_API_KUBECONFIG").expect("run `cargo xtask test`");
     let kubeconfig = Kubeconfig::read_from(&file).expect("the kubeconfig can be read");
@@ -163,6 +185,13 @@ async fn admin() -> Config {
 fn version(number: i64) -> Value {
     json!({ "spec": { "modelName": "eta", "version": number, "artifact": {
         "uri": format!("https://models.example/eta-{number}"), "digest": format!("sha256:{}", "0".repeat(64)) } } })
+}
+
+fn delivery() -> Value {
+    json!({ "modelVersionRef": { "name": "eta-2" }, "plan": {
+        "targetRef": { "kind": "Deployment", "name": "eta" },
+        "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" },
+        "strategy": { "steps": [{ "name": "half", "weight": 50 }] } } })
 }
 
 async fn delete(world: &World, name: &str) -> Result<(), String> {
@@ -189,10 +218,7 @@ async fn cluster_a_live_version_and_a_rollback_target_are_not_deleted_before_the
             .expect("a version");
     }
     serve(&world, "https://models.example/eta-1").await;
-    let rollout = json!({ "spec": { "modelVersionRef": { "name": "eta-2" }, "plan": {
-        "targetRef": { "kind": "Deployment", "name": "eta" },
-        "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" },
-        "strategy": { "steps": [{ "name": "half", "weight": 50 }] } } } });
+    let rollout = json!({ "spec": delivery() });
     world.apply::<Rollout>("eta-2", rollout).await.expect("a Rollout");
     world
         .until::<ModelVersion>("eta-1", 30, "live", |o| condition(o, "Live", "True", "Serves"))

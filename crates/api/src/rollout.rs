@@ -53,7 +53,8 @@ pub struct RolloutSpec {
     pub model_version_ref: VersionRef,
     /// Target, binding, steps, checks: everything about how. Immutable.
     pub plan: RolloutPlan,
-    /// Run that asked for this delivery; absent for a Rollout without pipeline. Immutable.
+    /// Run that asked for this delivery, which the operator alone writes; leave it out of a Rollout that you ask for.
+    /// Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_ref: Option<UidRef>,
     /// Pipeline that asked for this delivery: its level counts, and its deletion aborts the Rollout.

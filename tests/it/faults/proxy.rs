@@ -258,36 +258,41 @@ impl Shared {
     async fn write(self: &Arc<Self>, sent: Sent) -> Response {
         self.reads.wrote(sent.uri.path());
         let fault = lock(&self.book).next();
+        match fault {
+            None => self.carry(sent).await.unwrap_or_else(|_| refusal(503)),
+            Some(Fault::KilledBefore) => self.kill().await,
+            Some(Fault::KilledDuring) => {
+                self.carry(sent);
+                self.kill().await
+            }
+            Some(Fault::KilledAfter) => {
+                let _ = self.carry(sent).await;
+                self.kill().await
+            }
+            Some(Fault::Lost) => {
+                // An answer that breaks off is what a cut connection looks like.
+                let _ = self.carry(sent).await;
+                Response::new(half(Bytes::new()))
+            }
+            Some(Fault::AppliedButLate) => {
+                let _ = self.carry(sent).await;
+                refusal(504)
+            }
+            Some(Fault::Refused(code)) => refusal(code),
+        }
+    }
+
+    /// Passes a write on and notes what came of it. Once it is on its way it goes on, also if who sent it dies meanwhile,
+    /// by the fault of another write.
+    fn carry(self: &Arc<Self>, sent: Sent) -> JoinHandle<Response> {
         let shared = self.clone();
-        let forward = async move {
+        tokio::spawn(async move {
             let (method, path) = (sent.method.clone(), sent.uri.path().to_owned());
             let (parts, body) = shared.forward(sent).await.into_parts();
             let body = whole(body).await;
             shared.note(&method, &path, parts.status, &body);
             Response::from_parts(parts, Body::from(body))
-        };
-        match fault {
-            None => forward.await,
-            Some(Fault::KilledBefore) => self.kill().await,
-            Some(Fault::KilledDuring) => {
-                tokio::spawn(forward);
-                self.kill().await
-            }
-            Some(Fault::KilledAfter) => {
-                forward.await;
-                self.kill().await
-            }
-            Some(Fault::Lost) => {
-                // An answer that breaks off is what a cut connection looks like.
-                forward.await;
-                Response::new(half(Bytes::new()))
-            }
-            Some(Fault::AppliedButLate) => {
-                forward.await;
-                refusal(504)
-            }
-            Some(Fault::Refused(code)) => refusal(code),
-        }
+        })
     }
 
     /// A write of a lease, which may have to wait. It goes its way also if nobody waits for its answer any more.

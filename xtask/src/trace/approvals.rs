@@ -229,7 +229,7 @@ impl Approvals {
             let more = replicas(object) > step.before.as_deref().map_or(0, replicas);
             &world.known(made).filter(|_| more)?.object
         };
-        let run = text(rollout, "/spec/runRef/uid");
+        let run = world.asked_by(rollout);
         if run.is_empty() || self.delivered.contains(run) {
             return None;
         }

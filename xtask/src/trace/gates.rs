@@ -45,7 +45,7 @@ impl Gates {
     /// A Rollout that a run asked for is promoted only if that run's gates passed.
     fn promotion(&self, world: &World, step: &Step) -> Option<String> {
         let [was, is] = [step.earlier(), step.later()].map(|o| text(o, "/status/phase"));
-        let run = text(step.later(), "/spec/runRef/uid");
+        let run = world.asked_by(step.later());
         if run.is_empty() || !PROMOTED.contains(&is) || PROMOTED.contains(&was) {
             return None;
         }

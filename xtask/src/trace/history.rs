@@ -257,8 +257,7 @@ impl Fold {
         if let (Some(before), None) = (&before, &after) {
             self.gone.insert(uid(before).to_owned(), before.clone());
         }
-        self.world.set(&key, after.clone());
-        Step {
+        let step = Step {
             revision,
             at: request.at.clone(),
             user: request.user.clone(),
@@ -270,7 +269,9 @@ impl Fold {
             key,
             before,
             after,
-        }
+        };
+        self.world.set(&step);
+        step
     }
 
     /// The object before a request. A collection's deletion is logged with the revision of its listing; its objects are

@@ -154,7 +154,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     let (mut world, mut violations) = (World::default(), Vec::new());
     for (index, step) in history.steps.iter().enumerate() {
         if step.succeeded() {
-            world.set(&step.key, step.after.clone());
+            world.set(step);
         }
         for rule in &mut rules {
             let found = match step.succeeded() {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::json::uid;
+use super::history::Step;
+use super::json::{text, uid};
 
 /// Kinds that invariants speak of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +102,8 @@ pub struct Known {
     pub key: Key,
     /// Its last version.
     pub object: Arc<Value>,
+    /// A person made it, or a program other than the operator.
+    pub foreign: bool,
 }
 
 /// All objects as they were at one moment of the history.
@@ -150,17 +153,29 @@ impl World {
             .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
     }
 
+    /// UID of the run that asked for a Rollout; empty for one that somebody else made than the operator, whatever run it names.
+    #[must_use]
+    pub fn asked_by<'a>(&self, rollout: &'a Value) -> &'a str {
+        match self.known(uid(rollout)) {
+            Some(known) if known.foreign => "",
+            Some(_) | None => text(rollout, "/spec/runRef/uid"),
+        }
+    }
+
     /// Sets what an object is after a write, or that it is gone.
-    pub(super) fn set(&mut self, key: &Key, object: Option<Arc<Value>>) {
-        let Some(object) = object else {
-            self.live.remove(key);
+    pub(super) fn set(&mut self, step: &Step) {
+        let Some(object) = step.after.clone() else {
+            self.live.remove(&step.key);
             return;
         };
+        let uid = uid(&object).to_owned();
+        let before = self.known.get(&uid).is_some_and(|known| known.foreign);
         let known = Known {
-            key: key.clone(),
+            key: step.key.clone(),
             object: object.clone(),
+            foreign: before || (step.created() && !step.operator),
         };
-        self.known.insert(uid(&object).to_owned(), known);
-        self.live.insert(key.clone(), object);
+        self.known.insert(uid, known);
+        self.live.insert(step.key.clone(), object);
     }
 }

@@ -12,6 +12,7 @@ use super::approve::{self, Gate};
 use super::check::{self, Failing};
 use super::draft::{Draft, Why, later};
 use super::facts::{Carried, Twin, is_paused, ready, replicas};
+use super::query::since;
 use super::reach::{reach, underway};
 use super::{back, candidate, pending, promote};
 use crate::binding;
@@ -152,14 +153,8 @@ pub(super) fn obstacle(draft: &Draft<'_>, target: &Deployment) -> Option<Hold> {
 
 /// Waits at the step, at most for its longest time. Time spent waiting is no progress that could be overdue.
 pub(super) fn stay(mut draft: Draft<'_>, step: &Step, hold: Hold) -> Decision<RolloutStatus> {
-    let entered = draft
-        .status
-        .step
-        .as_ref()
-        .and_then(|s| s.entered_at.as_ref())
-        .map(|t| t.0);
     let longest = step.max_duration.as_ref().and_then(Duration::seconds);
-    if let (Some(entered), Some(longest)) = (entered, longest) {
+    if let (Some(entered), Some(longest)) = (since(&draft.status), longest) {
         let end = later(entered, longest);
         if end.is_some_and(|e| e <= draft.o.now) {
             let message = format!(
@@ -259,14 +254,8 @@ fn hold(
         return stay(draft, step, Hold::waiting("Inconclusive", message));
     }
     let hurried = draft.o.rollout.spec.desired_state == RolloutDesiredState::Promote;
-    let entered = draft
-        .status
-        .step
-        .as_ref()
-        .and_then(|s| s.entered_at.as_ref())
-        .map(|t| t.0);
     let shortest = step.min_duration.as_ref().and_then(Duration::seconds);
-    let end = entered.zip(shortest).and_then(|(e, s)| later(e, s));
+    let end = since(&draft.status).zip(shortest).and_then(|(e, s)| later(e, s));
     if let Some(end) = end.filter(|end| *end > draft.o.now && !hurried) {
         draft.wake(Some(end));
         let message = format!("Stays at step {} until {end}.", step.name);

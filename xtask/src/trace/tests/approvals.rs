@@ -209,15 +209,24 @@ fn a_candidate_without_a_delivery_breaks_i3() {
 }
 
 #[test]
-fn a_rollout_that_a_user_made_needs_no_delivery() {
-    let mut turn = Turn::judged("FullyAutomated");
-    let plan = turn.plan();
-    turn.story
-        .create(By::User, &Kind::Rollout, "eta-1", json!({ "spec": { "plan": plan } }));
-    turn.candidate();
-    turn.checks(&[("errors", "Pass")]);
-    turn.next_step("", None);
-    assert_eq!(broken(&turn.story), [""; 0]);
+fn a_rollout_that_a_user_made_needs_no_delivery_whatever_run_it_names() {
+    let run = |turn: &Turn| json!({ "name": "eta-1", "uid": turn.run_uid() });
+    let nobody = |_: &Turn| json!({ "name": "nobody", "uid": "nobody" });
+    for named in [|_: &Turn| json!(null), run, nobody] {
+        let mut turn = Turn::judged("FullyAutomated");
+        let spec = json!({ "plan": turn.plan(), "runRef": named(&turn) });
+        turn.story
+            .create(By::User, &Kind::Rollout, "eta-1", json!({ "spec": spec }));
+        turn.candidate();
+        turn.checks(&[("errors", "Pass")]);
+        turn.next_step("", None);
+        turn.hold();
+        turn.checks(&[("errors", "Pass"), ("late", "Pass")]);
+        turn.promote("", None);
+        turn.bind();
+        turn.end();
+        assert_eq!(broken(&turn.story), [""; 0]);
+    }
 }
 
 /// A step with an approval of its own, left with this digest.
