@@ -27,6 +27,8 @@ const FAULT_THREADS: u32 = 4;
 const LONG_FAULT_THREADS: u32 = 2;
 /// With `--long` each of them begins further histories for so many seconds.
 const LONG: u32 = 280;
+/// Who waits for long wants to know what was covered.
+const SHOWN: &str = "--show-output";
 /// Tests on a node wait for pods most of the time.
 const NODE_THREADS: u32 = 10;
 
@@ -81,7 +83,8 @@ pub fn run(args: &Args) -> Result<()> {
             program,
             env: &env,
         };
-        count.cargo(&call(&["test", "--workspace"], &[]))?;
+        let shown = args.long.then_some(SHOWN);
+        count.cargo(&call(&["test", "--workspace"], shown.as_slice()))?;
         count.one(quickship::Runtime::prepare().and_then(|python| python.test()));
         // Whole clusters come and go in these: one by one, while nothing else asks for the machine.
         let alone = ["--ignored", "--test-threads=1"];
@@ -285,11 +288,8 @@ fn node_environment(cluster: &Cluster, built: &Path, probe: String) -> Result<Ve
 /// Runs the tests of one kind.
 fn tests(count: &mut Count, filter: Option<&str>, kind: &str, env: &[(&str, String)]) -> Result<()> {
     let others: Vec<&str> = KINDS.into_iter().filter(|other| *other != kind).collect();
-    // Who waits for long wants to know what was covered.
-    let shown = env
-        .iter()
-        .any(|(name, _)| *name == "FLYWHEEL_TEST_LONG")
-        .then_some("--show-output");
+    let is_long = env.iter().any(|(name, _)| *name == "FLYWHEEL_TEST_LONG");
+    let shown = is_long.then_some(SHOWN);
     count.cargo(&Call {
         // The whole workspace: other features of the same dependencies would be compiled anew.
         cargo: &["test", "--workspace", "--test", "it"],

@@ -60,7 +60,7 @@ fn run(runtime: &Runtime, folder: &Path, stage: &str, inputs: &[Value]) -> Resul
     let parameters = [
         ("week", "3"),
         ("weeks", "3"),
-        ("rows", "60000"),
+        ("rows", "120000"),
         ("trees", "100"),
         ("airports", "all"),
         ("features", "schedule"),
