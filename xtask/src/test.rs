@@ -186,19 +186,19 @@ fn on_api_server(args: &Args, built: &Path, count: &mut Count, rights: &mut Righ
     let mut outcome = Ok(());
     let wanted = |kind: &str| !KINDS.iter().any(|other| *other != kind && names_only(filter, other));
     if wanted("cluster_") {
-        outcome = tests(count, filter, "cluster_", &env);
+        outcome = tests(args, count, "cluster_", &env);
     }
     drop(operator);
     env.extend(operators(built, &cluster)?);
     if wanted("fault_") {
         let threads = if args.long { LONG_FAULT_THREADS } else { FAULT_THREADS };
         env.push(("RUST_TEST_THREADS", threads.to_string()));
-        outcome = outcome.and(tests(count, filter, "fault_", &env));
+        outcome = outcome.and(tests(args, count, "fault_", &env));
     }
     if wanted("etcd_") {
         // What happens to the store happens to everybody: nobody else is there any more.
         env.push(("RUST_TEST_THREADS", "1".to_owned()));
-        outcome = outcome.and(tests(count, filter, "etcd_", &env));
+        outcome = outcome.and(tests(args, count, "etcd_", &env));
     }
     count.one(rights.read(&cluster));
     finish(args, &cluster, begun, count).and(outcome)
@@ -236,7 +236,7 @@ fn on_node(args: &Args, built: &Path, count: &mut Count, rights: &mut Rights) ->
     let filter = args.filter.as_deref();
     let mut outcome = Ok(());
     if !names_only(filter, "helm_") {
-        outcome = tests(count, filter, "node_", &env);
+        outcome = tests(args, count, "node_", &env);
         count.one(rights.read(&cluster));
     }
     if !names_only(filter, "node_") {
@@ -244,7 +244,7 @@ fn on_node(args: &Args, built: &Path, count: &mut Count, rights: &mut Rights) ->
         // its way out is refused says nothing.
         env.retain(|(name, _)| *name != "RUST_TEST_THREADS");
         env.push(("RUST_TEST_THREADS", "1".to_owned()));
-        outcome = outcome.and(tests(count, filter, "helm_", &env));
+        outcome = outcome.and(tests(args, count, "helm_", &env));
         rights.collect(&cluster)?;
     }
     finish(args, &cluster, begun, count).and(outcome)
@@ -266,7 +266,7 @@ fn on_existing(args: &Args, cluster: &Cluster, count: &mut Count) -> Result<()> 
     chart::install(cluster, Some(&operator), &[])?;
     let mut env = node_environment(cluster, &built, probe)?;
     env.push(("FLYWHEEL_TEST_FULL_AUDIT_LOG", String::new()));
-    tests(count, args.filter.as_deref(), "node_", &env)
+    tests(args, count, "node_", &env)
 }
 
 /// What the tests on a node must know of their cluster.
@@ -286,14 +286,13 @@ fn node_environment(cluster: &Cluster, built: &Path, probe: String) -> Result<Ve
 }
 
 /// Runs the tests of one kind.
-fn tests(count: &mut Count, filter: Option<&str>, kind: &str, env: &[(&str, String)]) -> Result<()> {
+fn tests(args: &Args, count: &mut Count, kind: &str, env: &[(&str, String)]) -> Result<()> {
     let others: Vec<&str> = KINDS.into_iter().filter(|other| *other != kind).collect();
-    let is_long = env.iter().any(|(name, _)| *name == "FLYWHEEL_TEST_LONG");
-    let shown = is_long.then_some(SHOWN);
+    let shown = args.long.then_some(SHOWN);
     count.cargo(&Call {
         // The whole workspace: other features of the same dependencies would be compiled anew.
         cargo: &["test", "--workspace", "--test", "it"],
-        filter: filter.or(Some(kind)),
+        filter: args.filter.as_deref().or(Some(kind)),
         program: &others
             .iter()
             .flat_map(|k| ["--skip", *k])

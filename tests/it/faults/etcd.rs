@@ -83,8 +83,11 @@ struct Told {
 async fn told(fast: Fast, trial: Option<Trial>) -> Told {
     let log = PathBuf::from(variable("FLYWHEEL_TEST_API_AUDIT_LOG"));
     let from = std::fs::metadata(&log).expect("an audit log").len();
-    let step = |name: &str, weight: i32| json!({ "name": name, "weight": weight, "minDuration": "5s" });
-    let steps = [step("third", 34), step("half", 50)];
+    // What happens at the last step takes as long as it takes: a person lets the version go on, not the time.
+    let steps = [
+        json!({ "name": "third", "weight": 34, "minDuration": "5s" }),
+        json!({ "name": "half", "weight": 50, "approval": { "minApprovals": 1 } }),
+    ];
     let rollout = plan(&steps, json!({ "observe": { "duration": "5s" } }));
     let turn = turn(fast, json!({ "rollout": rollout })).await;
     turn.kubelet.stages(until("train"));
@@ -96,10 +99,11 @@ async fn told(fast: Fast, trial: Option<Trial>) -> Told {
     turn.running("eta-1", 1).await;
     happens(&trial, &turn, Event::Compacted).await;
     turn.kubelet.stages(well);
-    at_step(&turn, "third").await;
+    held(&turn, "third", "MinDuration").await;
     happens(&trial, &turn, Event::Killed).await;
-    at_step(&turn, "half").await;
+    let waiting = held(&turn, "half", "AwaitingApproval").await;
     happens(&trial, &turn, Event::CompactedApart).await;
+    turn.decide(&waiting, "further", "Approve").await;
     let observing = |o: &Value| o["status"]["phase"] == "Observing";
     turn.until::<Rollout>("eta-1", PATIENCE, "observing", observing).await;
     happens(&trial, &turn, Event::AwayForLong).await;
@@ -126,10 +130,10 @@ async fn told(fast: Fast, trial: Option<Trial>) -> Told {
     told
 }
 
-/// The Rollout is held at this step.
-async fn at_step(turn: &Turn, step: &str) {
-    let held = |o: &Value| o["status"]["step"]["name"] == step && o["status"]["step"]["holdReason"] == "MinDuration";
-    turn.until::<Rollout>("eta-1", PATIENCE, "at its step", held).await;
+/// The Rollout when it is held at this step for this reason.
+async fn held(turn: &Turn, step: &str, reason: &str) -> Value {
+    let held = |o: &Value| o["status"]["step"]["name"] == step && o["status"]["step"]["holdReason"] == reason;
+    turn.until::<Rollout>("eta-1", PATIENCE, "at its step", held).await
 }
 
 /// How many objects of each kind and name the operator made, whether it was told so or not.

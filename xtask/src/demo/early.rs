@@ -57,24 +57,12 @@ pub fn first_model(runtime: &Runtime) -> Result<Early> {
 fn run(runtime: &Runtime, folder: &Path, stage: &str, inputs: &[Value]) -> Result<Value> {
     let output = folder.join(stage);
     cache::create(&output)?;
-    let parameters = [
-        ("week", "3"),
-        ("weeks", "3"),
-        ("rows", "120000"),
-        ("trees", "100"),
-        ("airports", "all"),
-        ("features", "schedule"),
-    ];
-    let parameters: Vec<Value> = parameters
-        .iter()
-        .map(|(name, value)| json!({ "name": name, "value": value }))
-        .collect();
     let file = json!({
         "apiVersion": "flywheel.dev/stage/v1alpha1",
         "id": format!("early/{stage}/1"),
         "inputs": inputs,
         "output": { "uri": uri(&output), "path": output },
-        "parameters": parameters,
+        "parameters": parameters()?,
         "seed": 1,
     });
     let paths: [PathBuf; 2] = [output.join("stage.json"), output.join("result.json")];
@@ -87,6 +75,18 @@ fn run(runtime: &Runtime, folder: &Path, stage: &str, inputs: &[Value]) -> Resul
         .env("TERMINATION_MESSAGE", message);
     shell::run(&mut command)?;
     read(message)
+}
+
+/// Those of the pipeline: the model made by hand is the one that Flywheel makes.
+fn parameters() -> Result<Value> {
+    let path = quickship::folder().join("deploy/pipeline.yaml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let objects: Vec<Value> =
+        serde_saphyr::from_multiple(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+    let found = objects.iter().find_map(|object| object.pointer("/spec/parameters"));
+    found
+        .cloned()
+        .with_context(|| format!("{} has no spec.parameters", path.display()))
 }
 
 fn uri(path: &Path) -> String {
