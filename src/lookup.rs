@@ -207,6 +207,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The same with what the watches know.
+    #[must_use]
+    pub const fn of_stores(self) -> Self {
+        Self { stored: true, ..self }
+    }
+
     /// The watches, if what they know is not asked for.
     fn stores(&self) -> Option<&'a Watches> {
         self.stored.then_some(self.watches)
@@ -409,8 +415,7 @@ impl<'a> Reader<'a> {
     /// The same by what the watches know, for who decides nothing that another does not decide again on live reads: there
     /// may be many policies, and large ones.
     pub async fn known_policies(&self, pipeline: &FlywheelPipeline) -> Result<Policies, Error> {
-        let known = Self { stored: true, ..*self };
-        known.policies(Some(pipeline)).await
+        self.of_stores().policies(Some(pipeline)).await
     }
 
     /// Approvals whose subject has this name; one that cannot be read approves nothing.

@@ -120,21 +120,37 @@ struct Delivered {
     serves: BTreeSet<String>,
 }
 
+/// The Rollouts are those of the moment in which the targets were read: one of before its promotion, beside a target of
+/// after it, would say that the version is live before it is rolled out, and a lineage keeps that.
 async fn delivered(reader: Reader<'_>, version: &ModelVersion) -> Result<Delivered, Error> {
     let model = Choice::Field(Field::PipelineModel, &version.spec.model_name);
-    let (mine, of_pipelines) = try_join!(
-        rollouts(reader, version),
-        reader.each(model, |p: &FlywheelPipeline| p.spec.rollout.clone()),
-    )?;
-    let of_pipelines = of_pipelines.iter().flatten();
-    let plans: Vec<&RolloutPlan> = of_pipelines.chain(mine.iter().map(|r| &r.spec.plan)).collect();
-    let targets = targets(reader, &plans).await?;
-    let target = |plan: &RolloutPlan| targets.get(&plan.target_ref.name);
-    let serving = plans.iter().filter(|p| carries(target(p), p, version));
-    Ok(Delivered {
-        serves: serving.map(|p| p.target_ref.name.clone()).collect(),
-        rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
-    })
+    let of_pipelines = reader
+        .each(model, |p: &FlywheelPipeline| p.spec.rollout.clone())
+        .await?;
+    // What the stores know costs no request, and mostly is what the API server knows, too.
+    let mut before = rollouts(reader.of_stores(), version).await?;
+    loop {
+        let of_rollouts = before.iter().map(|r| &r.spec.plan);
+        let plans: Vec<&RolloutPlan> = of_pipelines.iter().flatten().chain(of_rollouts).collect();
+        let targets = targets(reader, &plans).await?;
+        let mine = rollouts(reader, version).await?;
+        if !mine.iter().map(written).eq(before.iter().map(written)) {
+            before = mine;
+            continue;
+        }
+        let target = |plan: &RolloutPlan| targets.get(&plan.target_ref.name);
+        let serving = plans.iter().filter(|p| carries(target(p), p, version));
+        return Ok(Delivered {
+            serves: serving.map(|p| p.target_ref.name.clone()).collect(),
+            rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
+        });
+    }
+}
+
+/// What changes with every write of a Rollout.
+fn written(rollout: &Rollout) -> (Option<&str>, Option<&str>) {
+    let metadata = &rollout.metadata;
+    (metadata.uid.as_deref(), metadata.resource_version.as_deref())
 }
 
 /// The Rollouts that deliver the version, and those that go back to it, by their labels.
@@ -187,4 +203,62 @@ async fn targets(reader: Reader<'_>, plans: &[&RolloutPlan]) -> Result<BTreeMap<
 fn carries(target: Option<&Deployment>, plan: &RolloutPlan, version: &ModelVersion) -> bool {
     let value = target.and_then(|t| binding::value(t, &plan.binding).ok().flatten());
     value.is_some_and(|v| v == binding::wanted(&plan.binding, &version.spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use flywheel_api::ModelVersionSpec;
+    use flywheel_api::rollout::RolloutPhase;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{self, Sent, Server};
+
+    /// The target is told its version between the answer to a list of Rollouts and the one to a look at the target.
+    fn promoting(sent: &Sent, promoted: &AtomicBool) -> Value {
+        let list = |kind: &str, items: &[Value]| {
+            json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": kind,
+            "metadata": {}, "items": items })
+        };
+        if sent.1.contains("/deployments/") {
+            promoted.store(true, Ordering::SeqCst);
+            let env = json!([{ "name": "MODEL_URI", "value": "s3://eta/2" }]);
+            return json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "eta" }, "spec": {
+                "selector": {}, "template": { "spec": { "containers": [{ "name": "app", "env": env }] } } } });
+        }
+        if !sent.1.contains("/rollouts") {
+            return list("List", &[]);
+        }
+        let mut rollout = testing::rollout("eta-2");
+        if promoted.load(Ordering::SeqCst) {
+            rollout["metadata"]["resourceVersion"] = json!("8");
+            rollout["status"] = json!({ "phase": "Promoting" });
+        }
+        list("RolloutList", &[rollout])
+    }
+
+    #[tokio::test]
+    async fn a_version_that_is_promoted_between_two_reads_is_not_live_before_it_is_rolled_out() {
+        let promoted = Arc::new(AtomicBool::new(false));
+        let client = Server::default().client(move |sent| (200, promoting(sent, &promoted)));
+        let context = testing::context(client);
+        let spec: ModelVersionSpec = serde_json::from_value(json!({ "modelName": "eta", "version": 2,
+            "artifact": { "uri": "s3://eta/2", "digest": "sha256:0" } }))
+        .unwrap();
+        let version = ModelVersion::new("eta-2", spec);
+        let inputs = Inputs::live(&context, "shop");
+        let seen = ModelVersions::observe(&context, &inputs, version, (), Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        assert_eq!(*seen.serves, BTreeSet::from(["eta".to_owned()]));
+        let phases: Vec<RolloutPhase> = seen.rollouts.iter().map(|r| r.phase).collect();
+        assert_eq!(
+            phases,
+            [RolloutPhase::Promoting],
+            "the Rollout of before beside the target of after"
+        );
+    }
 }

@@ -175,7 +175,7 @@ async fn cluster_five_hundred_broken_objects_cost_the_others_no_time() {
     poison(&fast).await;
     let among = worst(&served(&fast, "among").await);
     println!(
-        "99 of 100 healthy versions: {before:?} without broken objects, {among:?} among {}",
+        "covered: 99 of 100 healthy versions heard after {before:.1?} without broken objects, {among:.1?} among {}",
         5 * BROKEN
     );
     assert!(

@@ -27,7 +27,7 @@ const FAULT_THREADS: u32 = 4;
 const LONG_FAULT_THREADS: u32 = 2;
 /// With `--long` each of them begins further histories for so many seconds.
 const LONG: u32 = 280;
-/// Who waits for long wants to know what was covered.
+/// Who waits for long wants to know what was covered: tests that pass are heard only with this.
 const SHOWN: &str = "--show-output";
 /// Tests on a node wait for pods most of the time.
 const NODE_THREADS: u32 = 10;
@@ -112,6 +112,11 @@ fn demonstrate(keep: bool) -> Result<String> {
 }
 
 fn conclude(count: &Count) -> Result<()> {
+    if !count.covered.is_empty() {
+        println!("\nWhat was covered:");
+        count.covered.iter().for_each(|what| println!("  {what}"));
+        println!();
+    }
     println!("{} passed, {} failed", count.passed, count.failed);
     if !count.is_good() {
         bail!("tests failed");

@@ -211,7 +211,7 @@ async fn happens(trial: &Option<Trial>, turn: &Turn, event: Event) {
         assert!(heard, "no watch of the operator was told that it is too old: {fresh}");
     }
     let [away, all] = [away, begun.elapsed()].map(|time| time.as_secs_f32());
-    println!("{event:?}: away for {away:.1} s, over after {all:.1} s");
+    println!("covered: etcd {event:?}: away for {away:.1} s, over after {all:.1} s");
 }
 
 /// Lets it happen; returns what was acknowledged until the last moment, and for how long nobody was answered.

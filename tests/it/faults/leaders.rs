@@ -73,7 +73,7 @@ async fn fault_two_operators_that_both_act_end_every_story_as_one_does() {
         }
         assert_eq!(end.made, made, "{story:?}");
         println!(
-            "{story:?}: {} writes of two operators, {} of one",
+            "covered: {story:?} with two operators: {} writes, {} of one",
             end.writes, normal.writes
         );
     });

@@ -219,7 +219,7 @@ async fn survives(story: Story, faults: &[Fault]) {
         .collect();
     let all = plans.len();
     let (count, committed) = tried(story, &word, plans).await;
-    println!("{story:?}: {writes} writes, {count} of {all} plans, {committed} faults committed");
+    println!("covered: {story:?} {word}: {count} of {all} plans on {writes} writes, {committed} faults committed");
     // A history may take a write less than the shorter of those that counted them: its last one goes wrong never.
     assert!(
         committed > 0 && committed + count / 10 + 1 >= count,

@@ -56,7 +56,7 @@ async fn survives(story: Story, word: &str, possible: usize, left: usize, twists
     });
     let (count, committed) = tried(story, word, plans.collect()).await;
     println!(
-        "{story:?} {word}: {possible} plans are possible, {left} can matter, {count} tried, {committed} committed"
+        "covered: {story:?} {word}: {count} of {left} plans that can matter, of {possible}, {committed} faults committed"
     );
     // Not every history goes through every moment: pods and Deployments say what they have come to in more words or less.
     assert!(

@@ -47,7 +47,7 @@ async fn walk(course: Course, name: &str, seed: u64, steps: usize) {
         .unwrap_or_else(|why| panic!("{name}: {why}"));
     let outcome = walk.go(steps).await;
     let (tally, (touched, all)) = (&walk.tally, walk.reach());
-    println!("{name}: {tally:?}, {touched} of {all} properties");
+    println!("covered: {name}: {tally:?}, {touched} of {all} properties");
     if let Err(why) = outcome {
         panic!("{name}, FLYWHEEL_TEST_SEED={seed}: {why}\nThe steps:\n{}", walk.story());
     }

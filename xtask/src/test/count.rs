@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result};
 
 use crate::shell;
 
+/// How a line begins in which a test says what it covered.
+const COVERED: &str = "covered: ";
+
 /// How many tests passed and failed.
 #[derive(Debug, Default)]
 pub struct Count {
@@ -16,6 +19,8 @@ pub struct Count {
     pub failed: u32,
     /// Something ended without saying how many tests failed, such as a compiler.
     pub broken: bool,
+    /// What tests say that they covered, as far as their output is shown.
+    pub covered: Vec<String>,
 }
 
 /// One call of `cargo test`.
@@ -49,13 +54,18 @@ impl Count {
             let line = line.context("cannot read what cargo says")?;
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
-            if line.starts_with("test result:") {
-                self.passed += number(&line, " passed");
-                self.failed += number(&line, " failed");
-            }
+            self.hear(&line);
         }
         self.broken |= !child.wait().context("cannot wait for cargo")?.success();
         Ok(())
+    }
+
+    fn hear(&mut self, line: &str) {
+        if line.starts_with("test result:") {
+            self.passed += number(line, " passed");
+            self.failed += number(line, " failed");
+        }
+        self.covered.extend(line.strip_prefix(COVERED).map(ToOwned::to_owned));
     }
 
     /// Counts a judgement that is no test of cargo's as one more test.
@@ -87,11 +97,19 @@ fn number(line: &str, word: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::Count;
 
     #[test]
-    fn results_are_read_from_the_lines_of_cargo() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured";
-        assert_eq!((number(line, " passed"), number(line, " failed")), (12, 3));
+    fn results_and_what_was_covered_are_read_from_the_lines_of_cargo() {
+        let mut count = Count::default();
+        let lines = [
+            "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured",
+            "covered: 3 distinct states in 1 scenes",
+            "test what_is_covered: ... ok",
+            "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured",
+        ];
+        lines.iter().for_each(|line| count.hear(line));
+        assert_eq!((count.passed, count.failed), (13, 3));
+        assert_eq!(count.covered, ["3 distinct states in 1 scenes"]);
     }
 }

@@ -86,7 +86,7 @@ fn no_order_of_things_breaks_an_invariant() {
     let visits: Vec<(&str, Visit)> = scenes::all(is_long()).into_iter().map(|s| (s.name, visit(s))).collect();
     panic::set_hook(loud);
     let total: usize = visits.iter().map(|(_, v)| v.states).sum();
-    eprintln!("{total} distinct states in {} scenes", visits.len());
+    eprintln!("covered: {total} distinct states in {} scenes", visits.len());
     // Printed here, because another test may have silenced what panics say.
     for (name, visit) in &visits {
         visit.broken.iter().for_each(|told| eprintln!("{name}:\n{told}"));

@@ -71,6 +71,6 @@ fn a_hundred_thousand_entries_are_checked_as_fast_as_their_bytes_are_hashed() {
     let checked = begin.elapsed();
 
     assert!(plain > 0 && verdicts.iter().all(|v| v.findings.is_empty()));
-    println!("100000 entries: checked in {checked:?}, their bytes hashed in {hashed:?}");
+    println!("covered: 100000 entries of lineages checked in {checked:.1?}, their bytes hashed in {hashed:.1?}");
     assert!(checked < hashed * TIMES, "{checked:?} against {hashed:?}");
 }
