@@ -221,12 +221,12 @@ impl<'a> Reader<'a> {
     /// The objects that the watches know and that the choice takes or, if they cannot be read, might take. They are in the
     /// order of their names, as the API server lists them: what is decided on a list must not depend on who lists it.
     fn here<K: Looked>(&self, choice: Choice<'_>) -> Option<Vec<Arc<Guard<K>>>> {
-        let mut all = K::watched(self.stores()?)?.within(self.namespace)?;
-        all.retain(|guard| match &guard.0 {
+        let taken = |guard: &&Arc<Guard<K>>| match &guard.0 {
             Ok(object) => choice.takes(object),
             Err(broken) => choice.takes_metadata(&broken.metadata).unwrap_or(true),
-        });
-        Some(all)
+        };
+        let watched = K::watched(self.stores()?)?;
+        watched.within(self.namespace, |here| here.filter(taken).cloned().collect())
     }
 
     /// The objects of the choice that the watches know, as the caller sees them; nothing if they do not: which value one
@@ -351,9 +351,14 @@ impl<'a> Reader<'a> {
     /// The metadata of a pipeline's snapshots; what is in them is of use to their runs alone.
     pub async fn snapshots(&self, pipeline_uid: &str) -> Result<Vec<ObjectMeta>, Error> {
         let mine = Choice::Label(names::LABEL_PIPELINE_UID, pipeline_uid);
-        if let Some(known) = self.stores().and_then(|stores| stores.snapshots.within(self.namespace)) {
-            let here = known.iter().map(|snapshot| &snapshot.metadata);
-            return Ok(here.filter(|m| mine.takes_metadata(m) == Some(true)).cloned().collect());
+        let known = self.stores().and_then(|stores| {
+            stores.snapshots.within(self.namespace, |here| {
+                let all = here.map(|snapshot| &snapshot.metadata);
+                all.filter(|m| mine.takes_metadata(m) == Some(true)).cloned().collect()
+            })
+        });
+        if let Some(known) = known {
+            return Ok(known);
         }
         let api = Api::<ControllerRevision>::namespaced(self.client.clone(), self.namespace);
         let all = api.list_metadata(&mine.params()).await?;

@@ -124,13 +124,14 @@ where
         self.store.clone()
     }
 
-    /// The objects of a namespace in the order of their names, once all that exist are known; never if only some are held.
-    pub fn within(&self, namespace: &str) -> Option<Vec<Arc<O>>> {
+    /// What the caller makes of the objects of a namespace, which come in the order of their names, once all that exist are
+    /// known; never if only some are held. There may be many and few of use, so none is copied: the watch waits meanwhile.
+    pub fn within<T>(&self, namespace: &str, look: impl FnOnce(&mut dyn Iterator<Item = &Arc<O>>) -> T) -> Option<T> {
         if self.some.is_some() {
             return None;
         }
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        Some(held.as_ref()?.within(namespace))
+        Some(look(&mut held.as_ref()?.within(namespace)))
     }
 
     /// The object of that name, if the watch knows one.
@@ -306,9 +307,13 @@ pub struct Watches {
 
 /// Whether a Rollout moves between the Deployment of that name and another one.
 fn is_moved(rollouts: &Watched<Guard<Rollout>>, namespace: &str, name: &str) -> bool {
-    let here = rollouts.within(namespace).unwrap_or_default();
-    let mut readable = here.iter().filter_map(|guard| guard.0.as_ref().ok());
-    readable.any(|rollout| rollout::is_open(rollout) && rollout::is_side(rollout, name))
+    let moves = |guard: &Arc<Guard<Rollout>>| {
+        let rollout = guard.0.as_ref();
+        rollout.is_ok_and(|rollout| rollout::is_open(rollout) && rollout::is_side(rollout, name))
+    };
+    rollouts
+        .within(namespace, |mut here| (&mut here).any(moves))
+        .unwrap_or_default()
 }
 
 impl Default for Watches {

@@ -23,13 +23,15 @@ use crate::watch::Watches;
 
 /// Objects of this controller that a change concerns.
 fn concerned<C: Controller>(watches: &Watches, namespace: &str, related: &Related) -> Vec<ObjectRef<Guard<C::Object>>> {
-    let here = C::watched(watches).within(namespace).unwrap_or_default();
     let concerned = |guard: &&Arc<Guard<C::Object>>| {
         let object = guard.0.as_ref();
         object.is_ok_and(|object| C::concerns(object, related))
     };
-    let concerned = here.iter().filter(concerned);
-    concerned.map(|guard| ObjectRef::from_obj(guard.as_ref())).collect()
+    let here = C::watched(watches).within(namespace, |here| {
+        let concerned = here.filter(concerned);
+        concerned.map(|guard| ObjectRef::from_obj(guard.as_ref())).collect()
+    });
+    here.unwrap_or_default()
 }
 
 type Built<C> = kube::runtime::Controller<Guard<<C as Controller>::Object>>;

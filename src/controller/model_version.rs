@@ -44,7 +44,7 @@ impl Controller for ModelVersions {
     }
 
     fn concerns(object: &ModelVersion, related: &Related) -> bool {
-        let name = object.name_any();
+        let name = object.metadata.name.as_deref().unwrap_or_default();
         let status = object.status.as_ref();
         let run = object.spec.provenance.as_ref().map(|p| p.run.name.as_str());
         match related.kind {
@@ -56,7 +56,7 @@ impl Controller for ModelVersions {
                     || related.name == name
             }
             RelatedKind::DeploymentSpec => status.is_some_and(|s| s.targets.contains(&related.name)),
-            RelatedKind::ModelVersionSpec => related.has(names::LABEL_PARENT, &name),
+            RelatedKind::ModelVersionSpec => related.has(names::LABEL_PARENT, name),
             _ => false,
         }
     }

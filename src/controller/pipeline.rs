@@ -45,7 +45,7 @@ impl Controller for Pipelines {
     }
 
     fn concerns(object: &FlywheelPipeline, related: &Related) -> bool {
-        let name = object.name_any();
+        let name = object.metadata.name.as_deref().unwrap_or_default();
         match related.kind {
             // A pipeline that held the model's name may be gone: of two, the older one holds it.
             RelatedKind::PipelineSpec => related.name != name && related.created <= object.creation_timestamp(),

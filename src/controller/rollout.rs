@@ -45,6 +45,7 @@ impl Controller for Rollouts {
     }
 
     fn concerns(object: &Rollout, related: &Related) -> bool {
+        let name = object.metadata.name.as_deref().unwrap_or_default();
         let target = &object.spec.plan.target_ref.name;
         // What has ended is moved by neither settings nor neighbours.
         let open = rollout::is_open(object);
@@ -53,7 +54,7 @@ impl Controller for Rollouts {
             // One that cannot be read may be about any target.
             RelatedKind::RolloutOutline => {
                 let here = related.about.as_ref().is_none_or(|about| about == target);
-                open && here && related.name != object.name_any()
+                open && here && related.name != name
             }
             RelatedKind::ModelVersionSpec => open && related.name == object.spec.model_version_ref.name,
             RelatedKind::PipelineSpec => {
@@ -64,7 +65,7 @@ impl Controller for Rollouts {
                     .is_some_and(|p| p.name == related.name)
             }
             RelatedKind::BiasPolicy => open && object.spec.pipeline_ref.is_some(),
-            RelatedKind::Approval => open && related.is_about(&object.name_any()),
+            RelatedKind::Approval => open && related.is_about(name),
             _ => false,
         }
     }

@@ -96,7 +96,8 @@ async fn an_answer_that_was_under_way_when_the_watch_told_of_the_object_does_not
 async fn a_kind_of_which_all_are_held_is_not_asked_for() {
     let watched = Watched::<ConfigMap>::kept("configmaps", None);
     let mut writer = watched.writer.lock().unwrap().take();
-    assert_eq!(watched.within("shop"), None, "it has not begun");
+    let count = |namespace| watched.within(namespace, |here| here.count());
+    assert_eq!(count("shop"), None, "it has not begun");
     for event in [
         Event::Init,
         Event::InitApply(object(deployment("one"))),
@@ -107,6 +108,7 @@ async fn a_kind_of_which_all_are_held_is_not_asked_for() {
     assert!(watched.ask("shop", "two").is_none());
     let (one, two) = (watched.find("shop", "one"), watched.find("shop", "two"));
     assert!(one.is_some() && two.is_none());
+    assert_eq!((count("shop"), count("other")), (Some(1), Some(0)));
     watched.pass(writer.as_mut(), Event::Delete(object(deployment("one"))));
-    assert_eq!(watched.within("shop"), Some(Vec::new()));
+    assert_eq!(count("shop"), Some(0));
 }
