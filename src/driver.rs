@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flywheel_engine::capture::nameless;
-use flywheel_engine::decision::{Decision, Wait};
+use flywheel_engine::decision::{Decision, Note, Wait};
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::core::error_boundary::InvalidObject;
@@ -24,7 +24,7 @@ use crate::controller::Controller;
 use crate::guard::Guard;
 use crate::inputs::Inputs;
 use crate::invalid;
-use crate::record::record;
+use crate::record::{publish, record};
 
 use self::memory::{Failures, Looks, TRUSTED};
 
@@ -398,10 +398,25 @@ async fn carried_out<C: Controller>(
                 return Ok(ControlFlow::Break(Wrote::Nothing));
             }
             let namespace = object.namespace().unwrap_or_default();
-            Wrote::of(apply(&context.client, &namespace, effect.action).await?, itself)
+            let applied = apply(&context.client, &namespace, effect.action).await;
+            if let Err(kube::Error::Api(answer)) = &applied
+                && is_refusal(answer.code)
+            {
+                let message = format!(
+                    "The API server refuses a write, which is tried again ({}): {}",
+                    effect.why, answer.message
+                );
+                publish(context, object.as_ref(), Note::warning("WriteRefused", message)).await;
+            }
+            Wrote::of(applied?, itself)
         }
     };
     Ok(ControlFlow::Break(wrote))
+}
+
+/// Whether the API server will refuse the same write again until somebody changes something, such as a quota.
+const fn is_refusal(code: u16) -> bool {
+    matches!(code, 400 | 403 | 422)
 }
 
 fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {

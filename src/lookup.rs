@@ -286,15 +286,23 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// The object of that name, if it exists and can be read.
-    pub async fn readable<K: Looked>(&self, name: &str) -> Result<Option<K>, Error> {
+    /// The object of that name, if it exists, whether it can be read or not.
+    pub async fn guard<K: Looked>(&self, name: &str) -> Result<Option<Guard<K>>, Error> {
+        if name.is_empty() {
+            return Ok(None);
+        }
         match self.known::<K>(name) {
-            Known::Here(guard) => return Ok(guard.0.as_ref().ok().cloned()),
+            Known::Here(guard) => return Ok(Some((*guard).clone())),
             Known::Missing => return Ok(None),
             Known::Nothing => {}
         }
         let all: Api<Guard<K>> = Api::namespaced(self.client.clone(), self.namespace);
-        Ok(all.get_opt(name).await?.and_then(|guard| guard.0.ok()))
+        all.get_opt(name).await
+    }
+
+    /// The object of that name, if it exists and can be read.
+    pub async fn readable<K: Looked>(&self, name: &str) -> Result<Option<K>, Error> {
+        Ok(self.guard(name).await?.and_then(|guard| guard.0.ok()))
     }
 
     /// All objects of the choice.
@@ -450,10 +458,19 @@ pub struct Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    const fn none() -> Self {
+    /// Nothing.
+    pub const fn none() -> Self {
         Self {
             readable: Vec::new(),
             unreadable: Vec::new(),
+        }
+    }
+
+    /// Adds an object.
+    pub fn add(&mut self, guard: Guard<T>) {
+        match guard.0 {
+            Ok(object) => self.readable.push(object),
+            Err(broken) => self.unreadable.push(broken.metadata),
         }
     }
 

@@ -44,14 +44,14 @@ impl Controller for BiasPolicies {
         (): (),
         now: Timestamp,
     ) -> Result<BiasPolicyObservation, Error> {
-        // Its status says what is so, and nothing follows from it.
+        // Its status says what is so as far as it can be read, and nothing follows from it.
         let reader = inputs.late(Input::Runs);
         let name = policy.name_any();
         // There may be many pipelines and runs, and each change of theirs is looked at by each policy.
         let applies = |p: &FlywheelPipeline| Policies::apply(p, &name, &policy.spec).then(|| p.name_any());
         let (pipelines, runs) = try_join!(
-            reader.each(Choice::All, applies),
-            reader.each(Choice::All, |run: &FlywheelRun| Said::of(run, &name)),
+            reader.each_readable(Choice::All, applies),
+            reader.each_readable(Choice::All, |run: &FlywheelRun| Said::of(run, &name)),
         )?;
         let runs: Vec<Said> = runs.into_iter().flatten().collect();
         let pipelines = pipelines.into_iter().flatten();

@@ -12,6 +12,7 @@ use flywheel_engine::view::LiveView;
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, try_join};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
@@ -132,12 +133,16 @@ impl Controller for Pipelines {
     }
 }
 
-/// Other pipelines of the same model.
+/// Other pipelines of the same model. Who holds it is known of one that cannot be read, too.
 async fn siblings(reader: Reader<'_>, pipeline: &FlywheelPipeline) -> Result<Vec<(String, Timestamp)>, Error> {
     let name = pipeline.name_any();
-    let other = |p: &FlywheelPipeline| (p.name_any() != name).then(|| (p.name_any(), created(p)));
     let of_model = Choice::Field(Field::PipelineModel, &pipeline.spec.model.name);
-    Ok(reader.each(of_model, other).await?.into_iter().flatten().collect())
+    let all = reader
+        .each_guarded(of_model, |p: &FlywheelPipeline| p.metadata.clone())
+        .await?;
+    let all = all.readable.iter().chain(&all.unreadable);
+    let known = all.map(|metadata| (metadata.name.clone().unwrap_or_default(), created(metadata)));
+    Ok(known.filter(|(other, _)| *other != name).collect())
 }
 
 /// The pipeline's snapshots, by name and UID.
@@ -171,13 +176,8 @@ fn unreadable(versions: &Guarded<ModelVersion>, rollouts: &Guarded<Delivery>) ->
     versions.chain(rollouts).collect()
 }
 
-fn created(object: &impl ResourceExt) -> Timestamp {
-    object
-        .meta()
-        .creation_timestamp
-        .as_ref()
-        .map(|t| t.0)
-        .unwrap_or_default()
+fn created(metadata: &ObjectMeta) -> Timestamp {
+    metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default()
 }
 
 /// Asks the providers of metric triggers, all at once.

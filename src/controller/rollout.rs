@@ -172,12 +172,15 @@ async fn pipeline(reader: Reader<'_>, rollout: &Rollout) -> Result<Option<Pipeli
     let Some(reference) = &rollout.spec.pipeline_ref else {
         return Ok(None);
     };
-    let found: Option<FlywheelPipeline> = reader.get(&reference.name).await?;
-    let Some(pipeline) = found else {
-        return Ok(None);
+    let facts = match reader.guard::<FlywheelPipeline>(&reference.name).await? {
+        Some(Guard(Ok(pipeline))) => {
+            let policies = reader.policies(Some(&pipeline)).await?;
+            PipelineFacts::of(&pipeline, &policies)
+        }
+        Some(Guard(Err(broken))) => PipelineFacts::unreadable(&broken.metadata),
+        None => return Ok(None),
     };
-    let policies = reader.policies(Some(&pipeline)).await?;
-    Ok(Some(PipelineFacts::of(&pipeline, &policies)))
+    Ok(Some(facts))
 }
 
 /// The other Rollouts of the target.

@@ -5,7 +5,7 @@ use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::part::Part;
-use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, VersionFact};
+use flywheel_engine::run::{self, JobView, Peer, RolloutView, RunObservation, SnapshotView, Unreadable, VersionFact};
 use flywheel_engine::view::{LiveView, Policies};
 use futures::try_join;
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
-use crate::lookup::{Choice, Field, Reader};
+use crate::lookup::{Choice, Guarded, Reader};
 use crate::watch::{Watched, Watches};
 
 /// Reconciles FlywheelRuns.
@@ -81,7 +81,7 @@ impl Controller for Runs {
         now: Timestamp,
     ) -> Result<RunObservation, Error> {
         // What does not depend on each other is asked for at once: a list may take the API server a while.
-        let (around, jobs, peers, rollout, approvals) = try_join!(
+        let (around, jobs, peers, delivery, approvals) = try_join!(
             around(inputs, &run),
             inputs.part(Input::Jobs, |reader| jobs(reader, &run)),
             inputs.part(Input::Peers, |reader| peers(reader, &run)),
@@ -95,7 +95,12 @@ impl Controller for Runs {
             live,
             policies,
         } = around;
-        let named = |all: &Vec<ModelVersion>| all.iter().find(|v| v.name_any() == version_name(&run)).cloned();
+        let named = |v: &&ModelVersion| v.name_any() == version_name(&run);
+        let unreadable = Unreadable {
+            pipeline: pipeline.map(|found| unreadable(found.as_ref())),
+            versions: versions.map(Guarded::unreadable_names),
+            rollout: delivery.map(|found| unreadable(found.as_ref())),
+        };
         Ok(RunObservation {
             now,
             settings: (*context.settings()).clone(),
@@ -103,12 +108,13 @@ impl Controller for Runs {
             jobs,
             peers,
             live,
-            version: versions.map(named),
-            versions: versions.map(|all| all.iter().map(VersionFact::of).collect()),
-            rollout,
+            version: versions.map(|all| all.readable.iter().find(named).cloned()),
+            versions: versions.map(|all| all.readable.iter().map(VersionFact::of).collect()),
+            rollout: delivery.map(|found| readable(found.as_ref()).map(RolloutView::of)),
             policies,
             approvals,
-            pipeline,
+            pipeline: pipeline.map(|found| readable(found.as_ref()).cloned()),
+            unreadable,
             run,
         })
     }
@@ -118,11 +124,23 @@ impl Controller for Runs {
     }
 }
 
+/// The object, if it can be read.
+fn readable<K>(found: Option<&Guard<K>>) -> Option<&K> {
+    found?.0.as_ref().ok()
+}
+
+/// Its name, if it cannot be read.
+fn unreadable<K>(found: Option<&Guard<K>>) -> Vec<String> {
+    let broken = found.and_then(|guard| guard.0.as_ref().err());
+    let name = broken.and_then(|broken| broken.metadata.name.clone());
+    name.into_iter().collect()
+}
+
 /// What the run's pipeline leads to.
 struct Around {
-    pipeline: Part<Option<FlywheelPipeline>>,
+    pipeline: Part<Option<Guard<FlywheelPipeline>>>,
     snapshot: Option<SnapshotView>,
-    versions: Part<Vec<ModelVersion>>,
+    versions: Part<Guarded<ModelVersion>>,
     live: Part<Option<LiveView>>,
     policies: Part<Policies>,
 }
@@ -130,13 +148,13 @@ struct Around {
 async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error> {
     let (pipeline, snapshot) = try_join!(
         inputs.part(Input::Pipeline, |reader| async move {
-            reader.get::<FlywheelPipeline>(&run.spec.pipeline_ref.name).await
+            reader.guard::<FlywheelPipeline>(&run.spec.pipeline_ref.name).await
         }),
         // What is in it never changes, and that it went may be noticed late.
         snapshot(inputs.late(Input::Snapshot), run),
     )?;
     // What it leads to is read live only if it is: it is not looked at here.
-    let found = pipeline.peek().as_ref();
+    let found = readable(pipeline.peek().as_ref());
     // The snapshot's plan counts once there is one; before, the pipeline's.
     let plan = match &snapshot {
         None => found.and_then(|p| p.spec.rollout.clone()),
@@ -154,7 +172,7 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
     )?;
     let live = target.map(|target| {
         let plan = plan.as_ref()?;
-        LiveView::served(target.as_ref(), plan, versions.peek())
+        LiveView::served(target.as_ref(), plan, &versions.peek().readable)
     });
     Ok(Around {
         snapshot,
@@ -165,15 +183,16 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
     })
 }
 
-/// All versions of the model, and the one of that name whichever model it is of. One that cannot be read is an error: it may
-/// be the live one, with which the new one is to be compared.
-async fn versions(reader: Reader<'_>, model: &str, name: &str) -> Result<Vec<ModelVersion>, Error> {
+/// All versions of the model, and the one of that name whichever model it is of.
+async fn versions(reader: Reader<'_>, model: &str, name: &str) -> Result<Guarded<ModelVersion>, Error> {
     if model.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Guarded::none());
     }
-    let mut all: Vec<ModelVersion> = reader.list(Choice::Field(Field::VersionModel, model)).await?;
-    if all.iter().all(|v| v.name_any() != name) {
-        all.extend(reader.get(name).await?);
+    let mut all = reader.versions(model).await?;
+    let is_known =
+        all.readable.iter().any(|v| v.name_any() == name) || all.unreadable_names().iter().any(|n| n == name);
+    if !is_known && let Some(found) = reader.guard(name).await? {
+        all.add(found);
     }
     Ok(all)
 }
@@ -189,11 +208,10 @@ fn version_name(run: &FlywheelRun) -> &str {
     version.map_or("", |v| &v.name)
 }
 
-async fn rollout(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<RolloutView>, Error> {
+async fn rollout(reader: Reader<'_>, run: &FlywheelRun) -> Result<Option<Guard<Rollout>>, Error> {
     let intent = run.status.as_ref().and_then(|s| s.rollout.as_ref());
     // After a lost status the Rollout may exist without its intent: it bears the version's name.
-    let found: Option<Rollout> = reader.get(intent.map_or(version_name(run), |r| &r.name)).await?;
-    Ok(found.as_ref().map(RolloutView::of))
+    reader.guard(intent.map_or(version_name(run), |r| &r.name)).await
 }
 
 async fn approvals(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<ApprovalView>, Error> {

@@ -1,7 +1,7 @@
 //! Objects that this version of the operator cannot read: they say so, they stop what depends on them from going forward,
 //! and nothing from going back.
 
-use flywheel_api::{BiasPolicy, FlywheelPipeline, ModelVersion, Rollout};
+use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::scene::{PATIENCE, Scene, long, plan, scene, step, uri};
 use crate::fast::fast;
-use crate::world::{World, condition, from, pipeline, until};
+use crate::world::{World, condition, from, pipeline, run, until};
 
 /// Lets the API server take a value that a newer operator may know, wherever it takes the known one.
 pub async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
@@ -27,11 +27,16 @@ pub async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
         }
     }
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut definition = serde_json::to_value(crds.get(crd).await.expect("the CRD")).expect("JSON");
-    add(&mut definition["spec"]["versions"], known, newer);
-    crds.replace(crd, &PostParams::default(), &from(definition))
-        .await
-        .expect("the CRD takes more");
+    // Others may let it take more at the same time.
+    for _ in 0..20 {
+        let mut definition = serde_json::to_value(crds.get(crd).await.expect("the CRD")).expect("JSON");
+        add(&mut definition["spec"]["versions"], known, newer);
+        match crds.replace(crd, &PostParams::default(), &from(definition)).await {
+            Err(kube::Error::Api(status)) if status.is_conflict() => {}
+            taken => return drop(taken.expect("the CRD takes more")),
+        }
+    }
+    panic!("the CRD {crd} changes all the time");
 }
 
 /// Writes an object that only a newer operator can read; the API server may need a moment to know its new CRD.
@@ -106,5 +111,42 @@ async fn cluster_neighbours_that_cannot_be_read_stop_no_way_back() {
     scene.roll("next", "eta-2", plan(&[step("half", 50)], json!({}))).await;
     let queued = scene.phase("next", "Queued").await;
     assert_eq!(queued["status"]["queuedBehind"], "newer");
+    scene.finish(Some(&uri(1)), 2).await;
+}
+
+#[tokio::test]
+async fn cluster_what_depends_on_a_pipeline_that_cannot_be_read_goes_back_and_is_cancelled() {
+    let scene = scene(fast("unreadable-pipeline").await, 2).await;
+    let mut eta = pipeline("eta", "example/eta");
+    eta["spec"]["artifacts"]["uri"] = json!("s3://models/");
+    let eta: FlywheelPipeline = scene.apply("eta", eta).await.expect("accepted");
+    scene.apply::<FlywheelRun>("eta-9", run("eta")).await.expect("accepted");
+    let begun = |o: &Value| o["status"]["startedAt"].is_string();
+    scene.until::<FlywheelRun>("eta-9", PATIENCE, "begun", begun).await;
+    let rollout = json!({ "spec": { "modelVersionRef": { "name": "eta-2" },
+        "pipelineRef": { "name": "eta", "uid": eta.uid() }, "plan": plan(&[long("half", 50)], json!({})) } });
+    scene.apply::<Rollout>("up", rollout).await.expect("accepted");
+    scene.held("up", "MinDuration").await;
+
+    grow(&scene.client, "flywheelpipelines.flywheel.dev", "Queue", "Postpone").await;
+    let newer = json!({ "spec": { "cadence": { "concurrencyPolicy": "Postpone" } } });
+    write::<FlywheelPipeline>(&scene, "eta", newer, false).await;
+    scene.held("up", "PipelineUnreadable").await;
+    let told = |o: &Value| {
+        let conditions = o["status"]["conditions"].to_string();
+        conditions.contains("\"Unreadable\"") && conditions.contains("FlywheelPipeline eta cannot be read")
+    };
+    scene.until::<FlywheelRun>("eta-9", PATIENCE, "it waits", told).await;
+    scene.want("up", "RollBack").await;
+    scene.ended("up", "RolledBack").await;
+    let cancel = Patch::Merge(json!({ "spec": { "desiredState": "Cancel" } }));
+    let runs = scene.api::<FlywheelRun>();
+    runs.patch("eta-9", &PatchParams::default(), &cancel)
+        .await
+        .expect("accepted");
+    let cancelled = |o: &Value| condition(o, "Complete", "True", "Cancelled");
+    scene
+        .until::<FlywheelRun>("eta-9", PATIENCE, "cancelled", cancelled)
+        .await;
     scene.finish(Some(&uri(1)), 2).await;
 }

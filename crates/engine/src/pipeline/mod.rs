@@ -174,7 +174,7 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
     }
     let plan = trigger::plan(o, &mut status, &mut events);
     show::conditions(o, &mut status, &plan.standing, true);
-    let pending = status.pending_run.clone().filter(|_| !o.settings.brake.engaged);
+    let pending = status.pending_run.clone().filter(|_| plan.starts);
     let effect = || pending.and_then(|p| create(o, &p)).or_else(|| history::prune(o));
     let reason = format!("{}: {}", plan.standing.reason, plan.standing.message);
     Decision::settle(

@@ -20,13 +20,30 @@ use crate::view::{Absent, level_in_force};
 pub struct Plan {
     pub standing: Standing,
     pub until: Option<Timestamp>,
+    /// The run that is intended may be made.
+    pub starts: bool,
 }
 
 impl Plan {
-    fn ready(reason: &str, message: impl Into<String>, until: Option<Timestamp>) -> Self {
+    const fn rest(standing: Standing, until: Option<Timestamp>) -> Self {
         Self {
-            standing: Standing::new(Kind::Ready, reason, message),
+            standing,
             until,
+            starts: false,
+        }
+    }
+
+    fn ready(reason: &str, message: impl Into<String>, until: Option<Timestamp>) -> Self {
+        Self::rest(Standing::new(Kind::Ready, reason, message), until)
+    }
+
+    fn starting(run: &str) -> Self {
+        Self {
+            starts: true,
+            ..Self::rest(
+                Standing::new(Kind::Working, "Starting", format!("Run {run} starts.")),
+                None,
+            )
         }
     }
 }
@@ -43,11 +60,7 @@ pub fn plan(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, events
         return stopped;
     }
     if let Some(pending) = &status.pending_run {
-        let run = run_name(name(&o.pipeline), pending.number);
-        return Plan {
-            standing: Standing::new(Kind::Working, "Starting", format!("Run {run} starts.")),
-            until: None,
-        };
+        return Plan::starting(&run_name(name(&o.pipeline), pending.number));
     }
     let fired = fires(o, status);
     let Some(run) = active(o).map(|r| r.name.clone()) else {
@@ -62,12 +75,13 @@ pub fn plan(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, events
     Plan::ready("Running", format!("Run {run} is under way."), until)
 }
 
-/// What keeps triggers from starting runs. A run that was intended and not made is forgotten, but for the brake's time.
+/// What keeps triggers from starting runs. A run that was intended and not made is forgotten, but while the brake holds or
+/// something cannot be told: then it waits.
 fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: Option<Timestamp>) -> Option<Plan> {
     let stale = super::show::stale_at(o, status).filter(|at| *at > o.now);
     if let Some(standing) = snapshot::without_store(&o.pipeline.spec, &o.settings) {
         status.pending_run = None;
-        return Some(Plan { standing, until: stale });
+        return Some(Plan::rest(standing, stale));
     }
     if o.pipeline.spec.suspend {
         status.pending_run = None;
@@ -83,10 +97,7 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
             "The administrator's brake stops every forward decision: {}",
             o.settings.brake.reason
         );
-        return Some(Plan {
-            standing: Standing::new(Kind::Braked, "Braked", message),
-            until,
-        });
+        return Some(Plan::rest(Standing::new(Kind::Braked, "Braked", message), until));
     }
     let level = level_in_force(&o.pipeline, &o.settings, &o.policies);
     if who(level, Step::StartRun) != Who::Machine {
@@ -102,10 +113,8 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
     let absent = unknown(o)?;
     let since = missing_since(&status.conditions, absent.reason, o.now);
     let message = format!("{} No run starts without it.", absent.message);
-    Some(Plan {
-        standing: Standing::missing(since, o.now, absent.reason, message),
-        until: Some(since + PATIENCE).filter(|at| *at > o.now),
-    })
+    let standing = Standing::missing(since, o.now, absent.reason, message);
+    Some(Plan::rest(standing, Some(since + PATIENCE).filter(|at| *at > o.now)))
 }
 
 /// What a run would have to know and nobody can say. That there is nothing may be known late, until a run starts.
@@ -165,10 +174,8 @@ fn follow(
         number: pending.number.saturating_add(1),
         ..pending.clone()
     });
-    Some(Plan {
-        standing: Standing::new(Kind::Working, "Starting", format!("{run} is taken.")),
-        until: None,
-    })
+    let standing = Standing::new(Kind::Working, "Starting", format!("{run} is taken."));
+    Some(Plan::rest(standing, None))
 }
 
 fn start(
@@ -197,10 +204,7 @@ fn start(
     });
     let run = run_name(name(&o.pipeline), number);
     events.push(Note::normal("TriggerFired", format!("Trigger {} fired.", trigger.name)));
-    Plan {
-        standing: Standing::new(Kind::Working, "Starting", format!("Run {run} starts.")),
-        until: None,
-    }
+    Plan::starting(&run)
 }
 
 /// Until when the next run must wait, if it must.

@@ -129,9 +129,25 @@ pub struct PipelineFacts {
     /// It is being deleted: with a foreground deletion it stays until what it owns is gone.
     #[serde(default)]
     pub deleting: bool,
+    /// It cannot be read: nobody knows its level and its rules.
+    #[serde(default)]
+    pub unreadable: bool,
 }
 
 impl PipelineFacts {
+    /// What is known of a pipeline that cannot be read: that it is there. It lets the Rollout go back, and not forward.
+    #[must_use]
+    pub fn unreadable(metadata: &ObjectMeta) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            level: AutomationLevel::Manual,
+            caps: Vec::new(),
+            step_rule: None,
+            deleting: metadata.deletion_timestamp.is_some(),
+            unreadable: true,
+        }
+    }
+
     /// What a Rollout must know of the pipeline that asked for it.
     #[must_use]
     pub fn of(pipeline: &FlywheelPipeline, policies: &Policies) -> Self {
@@ -140,6 +156,7 @@ impl PipelineFacts {
             level: pipeline.spec.automation_level,
             caps: policies.caps(),
             deleting: pipeline.metadata.deletion_timestamp.is_some(),
+            unreadable: false,
             step_rule: pipeline
                 .spec
                 .approvals

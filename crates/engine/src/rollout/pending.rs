@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::draft::{BEGIN, Draft, Why, later};
 use super::facts::{Twin, is_paused, replicas};
+use super::observation::PipelineFacts;
 use super::{candidate, done, lost, promote};
 use crate::binding;
 use crate::decision::Decision;
@@ -213,9 +214,9 @@ pub(super) fn step_back(mut draft: Draft<'_>, name: String) -> Decision<RolloutS
     queue(draft, name)
 }
 
-/// What keeps the Rollout from beginning by the will of people.
+/// What keeps the Rollout from beginning though it could.
 fn stopped(draft: &Draft<'_>) -> Option<Standing> {
-    braked(draft).or_else(|| held(draft))
+    braked(draft).or_else(|| blind(draft)).or_else(|| held(draft))
 }
 
 /// The administrator's brake.
@@ -226,6 +227,19 @@ pub(super) fn braked(draft: &Draft<'_>) -> Option<Standing> {
         brake.reason
     );
     brake.engaged.then(|| Standing::new(Kind::Braked, "Braked", message))
+}
+
+/// A pipeline whose level and rules nobody knows, because it cannot be read. That it can may be known late.
+pub(super) fn blind(draft: &Draft<'_>) -> Option<Standing> {
+    let unreadable = |pipeline: &Option<PipelineFacts>| pipeline.as_ref().is_some_and(|p| p.unreadable);
+    if !unreadable(draft.o.pipeline.peek()) || !unreadable(&draft.o.pipeline) {
+        return None;
+    }
+    let name = draft.o.rollout.spec.pipeline_ref.as_ref().map_or("", |p| &*p.name);
+    let message = format!(
+        "FlywheelPipeline {name} (spec.pipelineRef) cannot be read by this version of the operator, so nobody knows its level and its rules: its condition Ready says why. Going back needs neither."
+    );
+    Some(Standing::new(Kind::Stalled, "PipelineUnreadable", message))
 }
 
 /// The user's hold.

@@ -137,6 +137,9 @@ pub(super) fn obstacle(draft: &Draft<'_>, target: &Deployment) -> Option<Hold> {
     if let Some(standing) = pending::braked(draft) {
         return Some(named("Brake")(standing));
     }
+    if let Some(standing) = pending::blind(draft) {
+        return Some(named("PipelineUnreadable")(standing));
+    }
     if let Some(standing) = pending::held(draft) {
         return Some(named("ManualHold")(standing));
     }

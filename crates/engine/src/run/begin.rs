@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use super::turn::{Next, Turn};
 use super::{snapshot, view};
 use crate::decision::{Action, Child, ChildKind, Effect, ObjectKey, Patch, PatchKind};
-use crate::standing::{Kind, Standing, missing_since};
+use crate::standing::{Kind, Standing};
 
 /// The pipeline must be there, and be the one that the run began with.
 pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
@@ -24,13 +24,10 @@ pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
     }
     let wanted = &turn.o.run.spec.pipeline_ref.name;
     let Some(pipeline) = &*turn.o.pipeline else {
-        let since = missing_since(&turn.status.conditions, "PipelineNotFound", turn.now());
         let message = format!(
             "spec.pipelineRef names FlywheelPipeline {wanted}, which does not exist: create it or delete the run."
         );
-        let until = since + crate::standing::PATIENCE;
-        let standing = Standing::missing(since, turn.now(), "PipelineNotFound", message);
-        return Some(Next::Rest(standing, Some(until).filter(|t| *t > turn.now())));
+        return Some(turn.missing("PipelineNotFound", message));
     };
     let uid = pipeline.metadata.uid.clone();
     if turn.status.pipeline_uid.is_some() && turn.status.pipeline_uid != uid {
@@ -143,7 +140,14 @@ fn not_yet(turn: &mut Turn<'_>, pipeline: &FlywheelPipeline) -> Option<Next> {
             None,
         ));
     }
-    turn.braked().or_else(|| queue(turn, name))
+    turn.braked().or_else(|| unheard(turn)).or_else(|| queue(turn, name))
+}
+
+/// A policy that is missing or cannot be read may forbid what the run is for: it would train for nothing.
+fn unheard(turn: &Turn<'_>) -> Option<Next> {
+    let absent = turn.o.policies.absent().next()?;
+    let message = format!("{} No run starts without it.", absent.message);
+    Some(turn.missing(absent.reason, message))
 }
 
 /// A mark that outlives the status: a run that began once never begins again.

@@ -11,6 +11,7 @@ pub(crate) mod snapshot;
 mod stage;
 mod stage_file;
 mod turn;
+mod unreadable;
 mod view;
 
 use flywheel_api::flywheel_run::{FlywheelRunStatus, RunDesiredState, RunOutcome};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use snapshot::{SnapshotData, revision_data};
 pub use stage_file::stage_id;
+pub use unreadable::Unreadable;
 pub use view::{
     JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact, asks_for_live, asks_for_peers,
 };
@@ -63,6 +65,9 @@ pub struct RunObservation {
     pub policies: Part<Policies>,
     /// Approvals that name this run or its version.
     pub approvals: Part<Vec<ApprovalView>>,
+    /// What it depends on and this version of the operator cannot read.
+    #[serde(default)]
+    pub unreadable: Unreadable,
 }
 
 /// What to do with a run: at most one write.
@@ -84,7 +89,8 @@ fn advance(turn: &mut Turn<'_>) -> Next {
     if turn.o.run.spec.desired_state == RunDesiredState::Cancel {
         return cancel(turn);
     }
-    let steps: [fn(&mut Turn<'_>) -> Option<Next>; 9] = [
+    let steps: [fn(&mut Turn<'_>) -> Option<Next>; 10] = [
+        unreadable::neighbours,
         begin::pipeline,
         begin::owner,
         begin::start,
@@ -111,6 +117,9 @@ fn advance(turn: &mut Turn<'_>) -> Next {
 fn cancel(turn: &mut Turn<'_>) -> Next {
     if let Some(job) = turn.o.jobs.iter().find(|j| j.state == JobState::Active && !j.deleting) {
         return Next::Do(turn.delete_job(job, "the run was cancelled"));
+    }
+    if let Some(next) = unreadable::rollout(turn) {
+        return next;
     }
     if let Some(rollout) = &*turn.o.rollout
         && rollout.run_uid.as_deref() == Some(turn.uid())

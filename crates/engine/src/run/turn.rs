@@ -104,6 +104,13 @@ impl<'a> Turn<'a> {
         self.tidy_up()
     }
 
+    /// Waits for what is missing; after some minutes that is a failure.
+    pub fn missing(&self, reason: &str, message: String) -> Next {
+        let since = standing::missing_since(&self.status.conditions, reason, self.now());
+        let standing = Standing::missing(since, self.now(), reason, message);
+        Next::Rest(standing, Some(since + standing::PATIENCE).filter(|at| *at > self.now()))
+    }
+
     /// The brake's standing, if it is pulled.
     pub fn braked(&self) -> Option<Next> {
         let brake = &self.o.settings.brake;

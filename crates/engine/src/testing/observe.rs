@@ -7,6 +7,7 @@ use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVer
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 
 use super::world::{Kind, World};
 use crate::approval::ApprovalView;
@@ -103,6 +104,22 @@ impl World {
             .collect()
     }
 
+    /// Names of the objects of a kind that are meant and cannot be read.
+    fn strange(&self, kind: Kind, meant: impl Fn(&str, &Value) -> bool) -> Vec<String> {
+        let all = self.unreadable.iter().filter(|(of, _)| *of == kind);
+        let meant = all.filter(|key| self.raw(key).is_some_and(|object| meant(&key.1, object)));
+        meant.map(|(_, name)| name.clone()).collect()
+    }
+
+    /// What a Rollout must know of its pipeline, as far as that can be read.
+    fn pipeline_facts(&self, name: &str) -> Option<PipelineFacts> {
+        if let Some(pipeline) = self.find::<FlywheelPipeline>(Kind::Pipeline, name) {
+            return Some(PipelineFacts::of(&pipeline, &self.policies(Some(&pipeline))));
+        }
+        let broken = self.raw(&(Kind::Pipeline, name.to_owned()))?;
+        Some(PipelineFacts::unreadable(&super::object(broken["metadata"].clone())))
+    }
+
     /// Name and UID of the snapshots of a pipeline.
     fn snapshots(&self, pipeline_uid: &str) -> Vec<(String, String)> {
         let all: Vec<ControllerRevision> = self.all(Kind::ControllerRevision);
@@ -175,6 +192,17 @@ impl World {
             versions: versions.iter().map(VersionFact::of).collect::<Vec<_>>().into(),
             rollout: rollout.as_ref().map(RolloutView::of).into(),
             approvals: self.approvals(&[name, version.as_str()]).into(),
+            unreadable: run::Unreadable {
+                pipeline: self
+                    .strange(Kind::Pipeline, |n, _| n == run.spec.pipeline_ref.name)
+                    .into(),
+                versions: self
+                    .strange(Kind::ModelVersion, |n, v| {
+                        v["spec"]["modelName"] == *model || n == version
+                    })
+                    .into(),
+                rollout: self.strange(Kind::Rollout, |n, _| n == named).into(),
+            },
             pipeline: pipeline.into(),
             run,
         })
@@ -206,7 +234,7 @@ impl World {
             .spec
             .pipeline_ref
             .as_ref()
-            .and_then(|p| self.find(Kind::Pipeline, &p.name));
+            .and_then(|p| self.pipeline_facts(&p.name));
         let versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
         let answers = rollout::due_checks(&rollout, self.now).into_iter().map(|check| Answer {
             check: check.name.clone(),
@@ -231,10 +259,7 @@ impl World {
                 .chain(self.unreadable_peers(target))
                 .collect::<Vec<_>>()
                 .into(),
-            pipeline: pipeline
-                .as_ref()
-                .map(|p| PipelineFacts::of(p, &self.policies(Some(p))))
-                .into(),
+            pipeline: pipeline.into(),
             versions: versions
                 .iter()
                 .map(|v| VersionView {

@@ -22,3 +22,4 @@ mod pipelines;
 mod room;
 mod shop;
 mod turns;
+mod unreadable;

@@ -179,6 +179,21 @@ fn a_run_that_was_intended_before_the_brake_was_pulled_is_not_made() {
 }
 
 #[test]
+fn a_run_that_was_intended_before_a_policy_went_is_not_made_without_it() {
+    let mut world = turning(hourly());
+    world.pass(3600);
+    world.look(Kind::Pipeline, "eta");
+    assert!(pipeline(&world).status.unwrap().pending_run.is_some());
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([{ "name": "nobodys" }]));
+    world.settle();
+    assert!(runs(&world).is_empty());
+    assert_eq!(reason(&world, Kind::Pipeline, "eta"), "PolicyNotFound");
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([]));
+    world.settle();
+    assert_eq!(runs(&world), ["eta-1"]);
+}
+
+#[test]
 fn a_scheduled_moment_is_not_handled_twice_after_the_status_was_lost() {
     let mut world = turning(hourly());
     world.live(75);

@@ -1,0 +1,107 @@
+//! Objects that this operator cannot read: what depends on them goes no further, and everything may go back.
+
+use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::reference::UidRef;
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_engine::testing::{self, Ending, Kind, World};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::shop::{condition, delivery, outcome, phase, pipeline, reason, run, shop};
+
+/// A version of a pipeline's model that stays at its step.
+fn delivered() -> World {
+    let plan = testing::plan();
+    let mut world = delivery(&plan);
+    world.delete(Kind::Rollout, "second");
+    world.add(Kind::Pipeline, &testing::pipeline());
+    world.set(Kind::Pipeline, "eta", "automationLevel", "FullyAutomated");
+    let mut asked = testing::rollout("third", 2, &plan);
+    asked.spec.pipeline_ref = Some(UidRef {
+        name: "eta".to_owned(),
+        uid: pipeline(&world).metadata.uid.unwrap(),
+    });
+    world.add(Kind::Rollout, &asked);
+    world.live(2);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Holding);
+    world
+}
+
+fn break_off(world: &mut World, kind: Kind, name: &str) {
+    world.unreadable.insert((kind, name.to_owned()));
+}
+
+#[test]
+fn a_delivery_whose_pipeline_cannot_be_read_goes_no_further_and_says_so() {
+    let mut world = delivered();
+    break_off(&mut world, Kind::Pipeline, "eta");
+    world.live(30);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Holding);
+    assert_eq!(reason(&world, Kind::Rollout, "third"), "PipelineUnreadable");
+    world.unreadable.clear();
+    world.live(60);
+    assert!(phase(&world, "third").has_delivered());
+}
+
+#[rstest]
+#[case::wished("RollBack")]
+#[case::aborted("Abort")]
+fn a_delivery_whose_pipeline_cannot_be_read_can_go_back(#[case] wish: &str) {
+    let mut world = delivered();
+    break_off(&mut world, Kind::Pipeline, "eta");
+    world.set(Kind::Rollout, "third", "desiredState", wish);
+    world.live(5);
+    assert!(phase(&world, "third").is_terminal());
+    assert!(!phase(&world, "third").has_delivered());
+}
+
+#[test]
+fn a_delivery_whose_pipeline_cannot_be_read_can_be_deleted() {
+    let mut world = delivered();
+    break_off(&mut world, Kind::Pipeline, "eta");
+    world.delete(Kind::Rollout, "third");
+    world.live(5);
+    assert!(world.names(Kind::Rollout).is_empty());
+}
+
+#[rstest]
+#[case::pipeline(Kind::Pipeline, "eta")]
+#[case::version(Kind::ModelVersion, "eta-1")]
+fn a_run_beside_what_cannot_be_read_says_so_and_can_be_cancelled(#[case] kind: Kind, #[case] name: &str) {
+    let mut world = shop();
+    world.endings.insert("train".to_owned(), Ending::Runs);
+    world.live(1);
+    break_off(&mut world, kind, name);
+    world.live(15);
+    assert_eq!(reason(&world, Kind::Run, "eta-request"), "Unreadable");
+    let stalled = condition(&world, Kind::Run, "eta-request", "Stalled");
+    let message = stalled["message"].as_str().unwrap_or_default();
+    assert!(message.contains(name), "{stalled}");
+    world.set(Kind::Run, "eta-request", "desiredState", "Cancel");
+    world.live(15);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Cancelled));
+    assert!(world.names(Kind::Job).is_empty());
+}
+
+#[test]
+fn a_run_that_waited_for_what_could_not_be_read_goes_on_afterwards() {
+    let mut world = shop();
+    break_off(&mut world, Kind::ModelVersion, "eta-1");
+    world.live(15);
+    assert!(world.names(Kind::Job).is_empty());
+    world.unreadable.clear();
+    world.live(1);
+    assert_eq!(run(&world, "eta-request").stage, "Approval");
+}
+
+#[test]
+fn a_run_that_a_person_asked_for_does_not_begin_without_a_policy_that_may_forbid_it() {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([{ "name": "airports" }]));
+    world.live(15);
+    assert_eq!(reason(&world, Kind::Run, "eta-request"), "PolicyNotFound");
+    assert!(world.names(Kind::Job).is_empty());
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([]));
+    world.live(1);
+    assert_eq!(run(&world, "eta-request").stage, "Approval");
+}
