@@ -80,6 +80,14 @@ fn by_default_two_restricted_replicas_are_probed_and_protected() {
 }
 
 #[test]
+fn a_level_of_the_log_leaves_the_rest_of_the_filter_to_the_operator() {
+    let all = objects(&["--set=logging.level=debug"]);
+    let env = &of(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["env"];
+    let asked = env.as_array().unwrap().iter().find(|e| e["name"] == "RUST_LOG");
+    assert_eq!(asked.unwrap()["value"], "debug");
+}
+
+#[test]
 fn with_watched_namespaces_there_is_no_cluster_role_of_the_operator() {
     let all = objects(&["--set=watchNamespaces={one,two}"]);
     assert!(of(&all, "ClusterRoleBinding").is_empty());

@@ -52,13 +52,10 @@ pub fn assess(
             Some(Assessment::Proceed(_)) | None => {}
         }
     }
-    let blocking = |v: &&BiasVerdict| {
-        v.enforcement == Enforcement::Block
-            && matches!(v.verdict, Verdict::Fail | Verdict::Error | Verdict::Inconclusive)
-    };
+    let blocking = bias.iter().filter(|v| v.enforcement == Enforcement::Block);
     // The worst verdict is the reason: a breach says more than a missing group.
-    if let Some(worst) = bias.iter().filter(blocking).max_by_key(|v| v.verdict) {
-        return Assessment::Refuse(Sentence::new(&format!("Bias{}", worst.verdict.name()), &*worst.message));
+    if let Some(sentence) = blocking.max_by_key(|v| v.verdict).and_then(bias_says) {
+        return Assessment::Refuse(sentence);
     }
     if let Some(sentence) = ask {
         return Assessment::AskPerson(sentence);
@@ -92,22 +89,30 @@ pub fn assess(
     }
 }
 
+/// Nothing if the policy lets the version pass.
+fn bias_says(found: &BiasVerdict) -> Option<Sentence> {
+    match found.verdict {
+        Verdict::Pass | Verdict::NotApplicable => None,
+        Verdict::Inconclusive => Some(Sentence::new("BiasInconclusive", &*found.message)),
+        Verdict::Fail => Some(Sentence::new("BiasFail", &*found.message)),
+        Verdict::Error => Some(Sentence::new("BiasError", &*found.message)),
+    }
+}
+
 /// Nothing if the gate lets the version pass.
 fn gate_says(gate: &GateSpec, verdict: Option<&GateVerdict>) -> Option<Assessment> {
     let Some(found) = verdict else {
         let message = format!("Gate {} was not judged.", gate.name);
         return Some(Assessment::Refuse(Sentence::new("GateUnjudged", message)));
     };
-    match (found.verdict, gate.on_missing) {
-        (Verdict::Pass | Verdict::NotApplicable, _) => None,
-        (Verdict::Fail, _) => Some(Assessment::Refuse(Sentence::new("GateFailed", &*found.message))),
-        (Verdict::Inconclusive | Verdict::Error, OnMissing::Fail) => Some(Assessment::Refuse(Sentence::new(
-            &format!("Gate{}", found.verdict.name()),
-            &*found.message,
-        ))),
-        (Verdict::Inconclusive | Verdict::Error, OnMissing::Hold) => Some(Assessment::AskPerson(Sentence::new(
-            &format!("Gate{}", found.verdict.name()),
-            &*found.message,
-        ))),
-    }
+    let sentence = match found.verdict {
+        Verdict::Pass | Verdict::NotApplicable => return None,
+        Verdict::Fail => return Some(Assessment::Refuse(Sentence::new("GateFailed", &*found.message))),
+        Verdict::Inconclusive => Sentence::new("GateInconclusive", &*found.message),
+        Verdict::Error => Sentence::new("GateError", &*found.message),
+    };
+    Some(match gate.on_missing {
+        OnMissing::Fail => Assessment::Refuse(sentence),
+        OnMissing::Hold => Assessment::AskPerson(sentence),
+    })
 }

@@ -10,6 +10,9 @@ use anyhow::{Context, Result};
 use super::text::{is_next, is_sentence, literals};
 use super::{cell, head};
 
+/// Where decisions are.
+const ENGINE: &str = "crates/engine/src";
+
 /// Where the reasons of each kind are decided.
 const KINDS: [(&str, &[&str]); 5] = [
     ("FlywheelPipeline", &["pipeline", "view.rs"]),
@@ -48,16 +51,17 @@ pub fn page() -> Result<String> {
     }
     text.push_str("\nWhere a sentence below has `…`, the object's own names and numbers stand.\n");
     for (kind, places) in KINDS {
-        table(&mut text, &format!("Reasons of {kind}"), places)?;
+        table(&mut text, &format!("Reasons of {kind}"), ENGINE, places)?;
     }
-    table(&mut text, "Reasons of verdicts", &VERDICTS)?;
+    table(&mut text, "Reasons of all these kinds", "src", &["invalid.rs"])?;
+    table(&mut text, "Reasons of verdicts", ENGINE, &VERDICTS)?;
     Ok(text)
 }
 
-fn table(text: &mut String, title: &str, places: &[&str]) -> Result<()> {
+fn table(text: &mut String, title: &str, folder: &str, places: &[&str]) -> Result<()> {
     let mut reasons: BTreeMap<String, String> = BTreeMap::new();
     for place in places {
-        for file in sources(&Path::new("crates/engine/src").join(place))? {
+        for file in sources(&Path::new(folder).join(place))? {
             let source = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             for (reason, sentence) in found(&source) {
                 let known = reasons.entry(reason).or_default();
@@ -114,7 +118,7 @@ fn types(source: &str) -> Vec<(String, String)> {
 /// Every UpperCamelCase text that is followed by a sentence, or follows one: that is how reasons are written.
 fn found(source: &str) -> Vec<(String, String)> {
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
-    let texts = literals(code);
+    let texts = literals(&spelled_out(code));
     let is_error = |before: &str| before.trim_end().ends_with("#[error(");
     let errors: Vec<&String> = texts.iter().filter(|(_, b)| is_error(b)).map(|(t, _)| t).collect();
     let mut all = Vec::new();
@@ -134,6 +138,15 @@ fn found(source: &str) -> Vec<(String, String)> {
         all.push((text.clone(), sentence.unwrap_or_else(|| PASSED_ON.to_owned())));
     }
     all
+}
+
+/// The code with its named texts where they are passed on.
+fn spelled_out(code: &str) -> String {
+    let lines = code.lines();
+    let named = lines.filter_map(|l| l.strip_prefix("const ")?.strip_suffix(';')?.split_once(": &str = "));
+    named.fold(code.to_owned(), |code, (name, text)| {
+        code.replace(&format!("({name},"), &format!("({text},"))
+    })
 }
 
 /// The sentence belongs to another object: it is passed on as it is.
@@ -157,7 +170,10 @@ fn is_call(before: &str) -> bool {
         "Plan::ready(",
         "Sentence::new(",
         "Hold::waiting(",
+        "Standing::new(kind,",
+        "Next::Wait(",
         "condition::FRESH,",
+        "condition::READY,",
         "draft.act(",
         "Absent::new(name,",
         "Absent::new(object,",
@@ -227,6 +243,16 @@ mod tests {
             "`Drifted`",
             "`GroupTooSmall`",
             "`ContainerNotFound`",
+            "`RollingOut`",
+            "`TargetGone`",
+            "`RollBackOverdue`",
+            "`CandidateLeaving`",
+            "`GateInconclusive`",
+            "`GateError`",
+            "`BiasInconclusive`",
+            "`BiasFail`",
+            "`BiasError`",
+            "`Invalid`",
         ] {
             assert!(page.contains(reason), "{reason} is not on the page");
         }

@@ -179,12 +179,11 @@ fn incomplete(draft: &Draft<'_>, target: &Deployment, kind: Kind) -> Standing {
     }
     let since = draft.status.progress_since.as_ref().map_or(draft.o.now, |t| t.0);
     let message = format!("Goes back since {since}; waits until all pods of Deployment {name} are ready.");
-    let reason = if kind == Kind::Stalled {
-        "RollBackOverdue"
+    if kind == Kind::Stalled {
+        Standing::new(kind, "RollBackOverdue", message)
     } else {
-        "RollingBack"
-    };
-    Standing::new(kind, reason, message)
+        Standing::new(kind, "RollingBack", message)
+    }
 }
 
 /// Takes the candidate away and ends; a target whose pods still belong to the version keeps the Rollout from ending.
