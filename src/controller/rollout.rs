@@ -47,14 +47,14 @@ impl Controller for Rollouts {
     fn concerns(object: &Rollout, related: &Related) -> bool {
         let name = object.metadata.name.as_deref().unwrap_or_default();
         let target = &object.spec.plan.target_ref.name;
-        // What has ended is moved by neither settings nor neighbours.
+        // What has ended is moved by neither settings nor neighbours, but for one that is asked to go back.
         let open = rollout::is_open(object);
         match related.kind {
             RelatedKind::Deployment => rollout::is_side(object, &related.name),
             // One that cannot be read may be about any target.
             RelatedKind::RolloutOutline => {
                 let here = related.about.as_ref().is_none_or(|about| about == target);
-                open && here && related.name != name
+                rollout::heeds_others(object) && here && related.name != name
             }
             RelatedKind::ModelVersionSpec => open && related.name == object.spec.model_version_ref.name,
             RelatedKind::PipelineSpec => {
@@ -231,11 +231,36 @@ async fn ask(context: &Context, url: Option<&str>, text: &str, rollout: &Rollout
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use flywheel_engine::decision::{ObjectKey, Patch, PatchKind};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::testing::rollout;
+
+    #[test]
+    fn what_has_ended_hears_of_other_rollouts_only_while_it_is_asked_to_go_back() {
+        let another = Related {
+            kind: RelatedKind::RolloutOutline,
+            name: "two".to_owned(),
+            about: Some("eta".to_owned()),
+            labels: BTreeMap::new(),
+            created: None,
+        };
+        for (phase, wanted, expected) in [
+            ("Progressing", "Progress", true),
+            ("Promoted", "Progress", false),
+            ("Promoted", "RollBack", true),
+            ("RolledBack", "RollBack", false),
+        ] {
+            let mut object = rollout("one");
+            object["spec"]["desiredState"] = json!(wanted);
+            object["status"] = json!({ "phase": phase });
+            let object: Rollout = serde_json::from_value(object).unwrap();
+            assert_eq!(Rollouts::concerns(&object, &another), expected, "{phase} {wanted}");
+        }
+    }
 
     #[test]
     fn the_object_of_a_patch_and_the_name_of_a_creation_are_confirmed_by_the_write() {

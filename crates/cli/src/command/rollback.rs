@@ -4,6 +4,7 @@ use flywheel_api::lineage::VersionRef;
 use flywheel_api::rollout::{Observe, RolloutDesiredState, RolloutPhase, RolloutPlan, Strategy};
 use flywheel_api::{ModelVersion, Rollout, RolloutSpec, names};
 use flywheel_engine::binding;
+use flywheel_engine::rollout::Peer;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -96,17 +97,15 @@ async fn go_back(cluster: &Cluster, args: &Rollback, rollout: &Rollout) -> Resul
     Ok(DONE)
 }
 
-/// A later rollout that took the target after this one had delivered.
+/// Another rollout that says what serves since this one delivered, by the operator's own rule.
 async fn successor(cluster: &Cluster, rollout: &Rollout) -> Result<Option<String>, Error> {
     let Some(promoted) = rollout_status(rollout).promoted_at else {
         return Ok(None);
     };
     let all = to(cluster, &rollout.spec.plan.target_ref.name).await?;
-    let later = all.iter().find(|r| {
-        let status = rollout_status(r);
-        let settled = status.promoted_at.is_some_and(|at| at.0 > promoted.0);
-        r.metadata.uid != rollout.metadata.uid && status.baseline.is_some() && (status.phase.holds_target() || settled)
-    });
+    let later = all
+        .iter()
+        .find(|r| r.metadata.uid != rollout.metadata.uid && Peer::of(r).follows(promoted.0));
     Ok(later.map(ResourceExt::name_any))
 }
 

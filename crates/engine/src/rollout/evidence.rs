@@ -18,6 +18,8 @@ struct StepEvidence<'a> {
     candidate: Option<&'a Side>,
     baseline: Option<&'a Side>,
     plan: Digest,
+    /// Hash of the target's pod template that the candidate is a copy of.
+    template: Option<&'a str>,
     checks: Vec<CheckVerdict<'a>>,
     level: Option<AutomationLevel>,
 }
@@ -49,6 +51,7 @@ pub(super) fn of_step(draft: &Draft<'_>, checks: &[&CheckSpec]) -> Option<Frozen
         candidate: status.candidate.as_ref(),
         baseline: status.baseline.as_ref(),
         plan: freeze(draft.plan()).ok()?.digest,
+        template: status.template_hash.as_deref(),
         checks: checks
             .iter()
             .map(|check| CheckVerdict {

@@ -182,10 +182,7 @@ impl<'a> Draft<'a> {
     /// Another Rollout that took the target after this one had promoted its version.
     pub(super) fn successor(&self) -> Option<&'a Peer> {
         let promoted = self.status.promoted_at.as_ref()?.0;
-        self.o.others.iter().find(|p| {
-            let settled = p.settled_at.is_some_and(|at| at > promoted);
-            p.baseline.is_some() && (p.phase.holds_target() || settled)
-        })
+        self.o.others.iter().find(|p| p.follows(promoted))
     }
 
     /// Whether this Rollout has taken the target.

@@ -1,7 +1,9 @@
 //! A lost status: what stands outside of it says where a Rollout was, and that it must not begin again.
 //!
-//! A Rollout that begins is marked with its baseline before its first effect. Together with the candidate's annotations
-//! and the binding's value that is enough to go on, or to end where going on would repeat what was decided.
+//! A Rollout that begins is marked with its baseline before its first effect, and one that finds its version live with
+//! that. Together with the candidate's annotations and the binding's value that is enough to go on, or to end where
+//! going on would repeat what was decided. When it set what serves is not known any more: what later ones left on the
+//! target is theirs to say.
 
 use flywheel_api::RolloutStatus;
 use flywheel_api::names::ANNOTATION_BEGUN;
@@ -11,18 +13,21 @@ use k8s_openapi::api::apps::v1::Deployment;
 use super::candidate::{self, BaselineNote};
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin};
-use super::promote;
+use super::{pending, promote};
 use crate::binding;
 use crate::decision::{Decision, Effect};
 use crate::standing::{Kind, Standing};
 
-/// The baseline that the Rollout was marked with.
-pub(super) fn note(draft: &Draft<'_>) -> Option<BaselineNote> {
+/// The mark of a Rollout that found its version live: what served before nobody knows.
+pub(super) const FOUND_LIVE: &str = "AlreadyLive";
+
+/// What the Rollout was marked with: its baseline, or that it found its version live.
+pub(super) fn mark<'a>(draft: &Draft<'a>) -> Option<&'a str> {
     let annotations = draft.o.rollout.metadata.annotations.as_ref()?;
-    serde_json::from_str(annotations.get(ANNOTATION_BEGUN)?).ok()
+    annotations.get(ANNOTATION_BEGUN).map(String::as_str)
 }
 
-/// What to do with a Rollout that has begun and whose status knows nothing of it; nothing otherwise.
+/// What to do with a Rollout that had its turn and whose status knows nothing of it; nothing otherwise.
 pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Box<Draft<'_>>> {
     let known = !draft.status.decisions.is_empty() || !draft.status.conditions.is_empty();
     match draft.twin() {
@@ -30,30 +35,59 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Bo
         Twin::Ours(found) => return Ok(rebuild(draft, found)),
         _ => {}
     }
-    let Some(note) = note(&draft).filter(|_| !known && !draft.is_deleting()) else {
+    let Some(mark) = mark(&draft).filter(|_| !known && !draft.is_deleting()) else {
         return Err(Box::new(draft));
     };
+    let note = serde_json::from_str::<BaselineNote>(mark).ok();
+    if let Some(why) = pending::outdated(&draft) {
+        draft.status.baseline = note.map(|n| n.side);
+        return Ok(draft.end(RolloutPhase::Superseded, &why));
+    }
     let (Some(target), Some(version)) = (draft.target(), &*draft.o.version) else {
         return Ok(give_up(draft));
     };
     let wanted = binding::wanted(&draft.plan().binding, &version.spec);
+    Ok(match note {
+        Some(note) => resume(draft, target, wanted, note),
+        None => found_live(draft, target, wanted),
+    })
+}
+
+/// The Rollout had begun, and nothing of a candidate is left: it had carried its version to the target, or it is over.
+fn resume(mut draft: Draft<'_>, target: &Deployment, wanted: String, note: BaselineNote) -> Decision<RolloutStatus> {
     draft.status.target_uid = target.metadata.uid.clone();
     draft.status.candidate = Some(draft.ours(wanted));
     draft.status.baseline_replicas = Some(note.replicas);
     draft.status.baseline = Some(note.side);
-    if !matches!(draft.carried(target), Carried::Candidate) {
-        return Ok(give_up(draft));
+    match draft.carried(target) {
+        Carried::Candidate => {}
+        Carried::Baseline => return give_up(draft),
+        Carried::Foreign(_) | Carried::Unreadable(_) => {
+            // Whoever wrote that came later: this Rollout does not say what the target should carry.
+            draft.status.target_uid = None;
+            return give_up(draft);
+        }
     }
     if let Twin::Rival(other) = draft.twin() {
         // One at a time works on a target: the other one could not begin before this one was promoted.
         promote::took_over(&mut draft);
         let message = format!("The status was lost; Rollout {other} has begun since, so this one had been promoted.");
-        return Ok(draft.end(RolloutPhase::Promoted, &Why::new("StatusLost", message)));
+        return draft.end(RolloutPhase::Promoted, &Why::new("StatusLost", message));
     }
     promote::enter(&mut draft);
     let message = "The status was lost; the target carries the version, so its promotion is finished.";
     draft.remember("Rebuild", &Why::new("StatusLost", message), None, true);
-    Ok(draft.rest(Standing::new(Kind::Working, "StatusLost", message)))
+    draft.rest(Standing::new(Kind::Working, "StatusLost", message))
+}
+
+/// The Rollout had found its version live: it was never to go forward, whatever serves now.
+fn found_live(draft: Draft<'_>, target: &Deployment, wanted: String) -> Decision<RolloutStatus> {
+    let live = binding::value(target, &draft.plan().binding).ok().flatten();
+    if live.as_ref() == Some(&wanted) {
+        return pending::already_live(draft, target, wanted);
+    }
+    let message = "The status was lost; the Rollout had found its version live, and something else serves since.";
+    draft.end(RolloutPhase::Superseded, &Why::new("StatusLost", message))
 }
 
 /// Nothing of the Rollout is left on the target: it is over.

@@ -25,7 +25,7 @@ mod show;
 mod step;
 
 use flywheel_api::names::ANNOTATION_ADOPT;
-use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{Rollout, RolloutStatus};
 
 pub use candidate::{ANNOTATION_BASELINE, ANNOTATION_STEP, name as candidate_name};
@@ -51,6 +51,15 @@ pub fn names_sides(rollout: &Rollout) -> bool {
 #[must_use]
 pub fn is_open(rollout: &Rollout) -> bool {
     rollout.status.as_ref().is_none_or(|s| !s.phase.is_terminal())
+}
+
+/// Whether other Rollouts of its target may move it: until its end, and while a person wants its promoted version taken
+/// back, which may have to wait for a later one that goes back.
+#[must_use]
+pub fn heeds_others(rollout: &Rollout) -> bool {
+    let asked = rollout.spec.desired_state == RolloutDesiredState::RollBack;
+    let phase = rollout.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    !phase.is_terminal() || (asked && phase == RolloutPhase::Promoted)
 }
 
 /// Whether the Deployment of that name is the Rollout's target or its candidate. It is asked of every Rollout whenever a

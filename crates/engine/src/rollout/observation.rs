@@ -104,6 +104,14 @@ impl Peer {
             deleting: false,
         }
     }
+
+    /// Whether it says what serves, after another Rollout of its target promoted a version at that time: it is at work
+    /// there, or its version took the target over later. One that went back left what it had found.
+    #[must_use]
+    pub fn follows(&self, promoted: Timestamp) -> bool {
+        let delivered = self.phase.has_delivered() && self.settled_at.is_some_and(|at| at > promoted);
+        self.baseline.is_some() && (self.phase.holds_target() || delivered)
+    }
 }
 
 pub(super) fn created(rollout: &Rollout) -> Timestamp {
@@ -207,5 +215,38 @@ impl RolloutObservation {
     /// The stored status.
     pub(super) fn stored(&self) -> RolloutStatus {
         self.rollout.status.clone().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_rollout_that_went_back_does_not_follow_the_one_before_it() {
+        let at = |seconds: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        for (phase, settled, expected) in [
+            (RolloutPhase::Queued, None, false),
+            (RolloutPhase::Progressing, None, true),
+            (RolloutPhase::RollingBack, Some(20), true),
+            (RolloutPhase::Observing, Some(20), true),
+            (RolloutPhase::Promoted, Some(20), true),
+            (RolloutPhase::Promoted, Some(5), false),
+            (RolloutPhase::Superseded, Some(20), true),
+            (RolloutPhase::Superseded, None, false),
+            (RolloutPhase::RolledBack, Some(20), false),
+            (RolloutPhase::Aborted, Some(20), false),
+            (RolloutPhase::Failed, Some(20), false),
+        ] {
+            let peer = Peer {
+                phase,
+                settled_at: settled.map(at),
+                baseline: Some(Side::default()),
+                ..Peer::unreadable(&ObjectMeta::default())
+            };
+            assert_eq!(peer.follows(at(10)), expected, "{phase:?} {settled:?}");
+        }
     }
 }

@@ -93,7 +93,7 @@ fn unwanted(draft: &Draft<'_>) -> Option<Why> {
 }
 
 /// A Rollout that was created later already delivered its version: this one would go back in time.
-fn outdated(draft: &Draft<'_>) -> Option<Why> {
+pub(super) fn outdated(draft: &Draft<'_>) -> Option<Why> {
     let peer = draft.o.others.iter().find(|p| {
         let delivered = p.phase.is_delivered();
         delivered && p.baseline.is_some() && p.created > super::observation::created(&draft.o.rollout)
@@ -257,7 +257,8 @@ pub(super) fn paused(draft: &Draft<'_>) -> Standing {
     Standing::new(Kind::Waiting, "TargetPaused", message)
 }
 
-fn already_live(mut draft: Draft<'_>, target: &Deployment, wanted: String) -> Decision<RolloutStatus> {
+/// It serves already: there is nothing to do, and nothing to go back to.
+pub(super) fn already_live(mut draft: Draft<'_>, target: &Deployment, wanted: String) -> Decision<RolloutStatus> {
     draft.status.target_uid = target.metadata.uid.clone();
     draft.status.candidate = Some(draft.ours(wanted));
     draft.status.promoted_at = draft.now();

@@ -1,4 +1,5 @@
-//! What a Rollout bears before its first effect: a finalizer, labels and, once it has begun, a mark that outlives its status.
+//! What a Rollout bears before its first effect: a finalizer, labels and, once it had its turn, a mark that outlives
+//! its status.
 //!
 //! The status goes first, so that all of it is one write.
 
@@ -25,7 +26,7 @@ pub(super) fn prepare(draft: &Draft<'_>) -> Option<Effect> {
     }
     let mark = mark(draft);
     let why = if mark.is_some() {
-        "the Rollout has begun, and must not begin again should its status be lost"
+        "the Rollout had its turn, and must not begin again should its status be lost"
     } else {
         "the traffic must go back before the Rollout may vanish, and its version must find it"
     };
@@ -86,19 +87,19 @@ fn present<'d>(draft: &'d Draft<'_>, label: &str) -> Option<&'d str> {
     draft.o.rollout.metadata.labels.as_ref()?.get(label).map(String::as_str)
 }
 
-/// The baseline, for a Rollout that has begun and lacks it. By the label of its baseline the version that it goes back to
-/// finds it.
+/// What the Rollout is to be marked with and is not: its baseline once it has begun, or that it found its version live.
+/// By the label of its baseline the version that it goes back to finds it.
 fn mark(draft: &Draft<'_>) -> Option<String> {
-    let forward = matches!(
-        draft.status.phase,
-        RolloutPhase::Preparing | RolloutPhase::Progressing | RolloutPhase::Holding | RolloutPhase::Promoting
-    );
-    let wanted = candidate::note(draft);
+    let wanted = match draft.status.phase {
+        RolloutPhase::Preparing | RolloutPhase::Progressing | RolloutPhase::Holding | RolloutPhase::Promoting => {
+            serde_json::to_string(&candidate::note(draft)).ok()?
+        }
+        RolloutPhase::Promoted if draft.status.baseline.is_none() => lost::FOUND_LIVE.to_owned(),
+        _ => return None,
+    };
     let labelled = present(draft, LABEL_BASELINE_VERSION) == baseline(draft);
-    if !forward || (labelled && lost::note(draft).as_ref() == Some(&wanted)) {
-        return None;
-    }
-    serde_json::to_string(&wanted).ok()
+    let marked = lost::mark(draft) == Some(wanted.as_str());
+    (!labelled || !marked).then_some(wanted)
 }
 
 /// The version that the Rollout goes back to, if a label can name it.

@@ -1,12 +1,14 @@
 //! Laws of Rollouts over all kinds of histories.
 
 use flywheel_api::FlywheelPipeline;
+use flywheel_api::approval::ApprovalDecision::Approve;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::rollout::{Reading, decide};
 use flywheel_engine::testing::{self, Kind, World};
 use proptest::prelude::*;
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::check::{Laws, capacity};
@@ -79,7 +81,7 @@ proptest! {
         heal(&mut world);
         for _ in 0..4 {
             for person in ["jane", "bob"] {
-                world.person(person, flywheel_api::approval::ApprovalDecision::Approve);
+                world.person(person, Approve);
             }
             world.live(4);
             laws.check(&world, false);
@@ -179,4 +181,50 @@ fn a_delivery_goes_back_although_its_pipeline_is_still_there_while_it_is_being_d
         panic!("it goes back");
     };
     assert_eq!(record.status.phase, RolloutPhase::RollingBack);
+}
+
+#[rstest]
+#[case::at_a_step(3)]
+#[case::after_its_promotion(25)]
+fn a_promoted_version_can_be_taken_back_after_the_next_rollout_went_back(#[case] minutes: i64) {
+    let mut world = delivery(&testing::plan());
+    world.live(25);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.add(Kind::Rollout, &testing::rollout("third", 3, &testing::plan()));
+    world.live(minutes);
+    world.set(Kind::Rollout, "third", "desiredState", "RollBack");
+    world.live(3);
+    assert_eq!(phase(&world, "third"), RolloutPhase::RolledBack);
+    assert_eq!(world.binding("eta"), Some(testing::uri(2)));
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.live(3);
+    let ready = condition(&world, Kind::Rollout, "second", "Ready");
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack, "{ready}");
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn an_approval_of_a_step_does_not_count_for_pods_of_another_template() {
+    let mut plan = testing::plan();
+    plan["strategy"]["steps"][0] = json!({ "name": "canary", "weight": 10, "approval": { "minApprovals": 1 } });
+    let mut world = delivery(&plan);
+    let step = |world: &World| rollout(world, "second").step.unwrap().name;
+    world.live(1);
+    world.person("jane", Approve).expect("the canary waits");
+    world.live(1);
+    assert_eq!(step(&world), "half");
+    world.set(
+        Kind::Deployment,
+        "eta",
+        "template/spec/containers/0/image",
+        "example/server:2",
+    );
+    world.live(3);
+    assert_eq!(step(&world), "canary");
+    let waiting = world.waiting().expect("nobody has looked at the new pods");
+    assert_eq!(waiting.stale, ["approval-0"]);
+    world.person("jane", Approve);
+    world.live(15);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
 }

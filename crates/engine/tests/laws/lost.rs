@@ -5,7 +5,7 @@ use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::testing::{self, Ending, Kind, World};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::check::Laws;
 use crate::shop::{delivery, outcome, phase, reason, rollout, run, shop};
@@ -181,4 +181,143 @@ fn of_two_lost_statuses_at_a_target_the_promoted_one_does_not_begin_to_work_besi
         assert_eq!(phase(&world, "third"), RolloutPhase::RolledBack);
         assert_eq!(world.binding("eta"), Some(testing::uri(2)));
     }
+}
+
+fn deliver(world: &mut World, name: &str, number: i64, plan: &Value) {
+    world.add(Kind::Rollout, &testing::rollout(name, number, plan));
+    world.live(25);
+}
+
+/// Version 3 serves after version 2; its Rollout has this plan.
+fn two_deliveries(plan: &Value) -> World {
+    let mut world = delivery(&testing::plan());
+    world.live(25);
+    for number in 3..=4 {
+        world.add(Kind::ModelVersion, &testing::version(number));
+    }
+    deliver(&mut world, "third", 3, plan);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    assert_eq!(world.binding("eta"), Some(testing::uri(3)));
+    world
+}
+
+fn go_back(mut world: World, name: &str, number: i64) {
+    world.set(Kind::Rollout, name, "desiredState", "RollBack");
+    world.live(3);
+    assert_eq!(phase(&world, name), RolloutPhase::RolledBack);
+    assert_eq!(world.binding("eta"), Some(testing::uri(number)));
+}
+
+#[test]
+fn the_lost_status_of_an_old_rollout_holds_up_neither_the_one_after_it_nor_the_next_one() {
+    let mut world = two_deliveries(&testing::plan());
+    world.lose_status(Kind::Rollout, "second");
+    world.live(2);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Superseded);
+    go_back(world.clone(), "third", 2);
+    deliver(&mut world, "fourth", 4, &testing::plan());
+    assert_eq!(phase(&world, "fourth"), RolloutPhase::Promoted);
+    assert_eq!(world.binding("eta"), Some(testing::uri(4)));
+}
+
+#[test]
+fn the_lost_status_of_an_old_rollout_does_not_end_the_watch_of_the_one_after_it() {
+    let mut plan = testing::plan();
+    plan["observe"] = json!({ "duration": "1h" });
+    let mut world = two_deliveries(&plan);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Observing);
+    world.lose_status(Kind::Rollout, "second");
+    world.live(2);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Observing);
+    world.live(60);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Promoted);
+}
+
+#[test]
+fn an_old_rollout_whose_status_is_lost_does_not_take_over_that_its_version_serves_again() {
+    let mut world = two_deliveries(&testing::plan());
+    deliver(&mut world, "again", 2, &testing::plan());
+    assert_eq!(world.binding("eta"), Some(testing::uri(2)));
+    world.lose_status(Kind::Rollout, "second");
+    world.live(2);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Superseded);
+    go_back(world, "again", 3);
+}
+
+#[test]
+fn a_restored_rollout_that_seems_to_be_the_last_one_does_not_say_what_its_target_should_carry() {
+    let mut world = two_deliveries(&testing::plan());
+    // What is restored is made anew, in whatever order.
+    let now = world.now;
+    world.edit(Kind::Rollout, "second", |o| {
+        o["metadata"]["creationTimestamp"] = json!(now);
+    });
+    for name in ["second", "third"] {
+        world.lose_status(Kind::Rollout, name);
+    }
+    world.live(2);
+    let found = (phase(&world, "second"), phase(&world, "third"));
+    assert_eq!(found, (RolloutPhase::Failed, RolloutPhase::Promoted));
+    deliver(&mut world, "fourth", 4, &testing::plan());
+    assert_eq!(phase(&world, "fourth"), RolloutPhase::Promoted);
+    assert_eq!(world.binding("eta"), Some(testing::uri(4)));
+}
+
+/// Version 2 serves; a Rollout that is older than its own had found version 1 live.
+fn found_live_and_replaced() -> World {
+    let mut world = World::default();
+    world.add(Kind::Deployment, &testing::target(4, Some(&testing::uri(1))));
+    world.run_deployments();
+    for number in 1..=2 {
+        world.add(Kind::ModelVersion, &testing::version(number));
+    }
+    world.add(Kind::Rollout, &testing::rollout("first", 1, &testing::plan()));
+    world.live(1);
+    let first = rollout(&world, "first");
+    assert_eq!((first.phase, first.baseline), (RolloutPhase::Promoted, None));
+    deliver(&mut world, "second", 2, &testing::plan());
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    world
+}
+
+#[test]
+fn a_version_that_was_found_live_does_not_come_back_when_all_statuses_are_lost() {
+    for names in [["first", "second"], ["second", "first"]] {
+        let mut world = found_live_and_replaced();
+        for name in names {
+            world.lose_status(Kind::Rollout, name);
+        }
+        // Whoever looks first.
+        for name in names.into_iter().cycle().take(12) {
+            world.look(Kind::Rollout, name);
+        }
+        world.live(30);
+        let found = (phase(&world, "first"), phase(&world, "second"));
+        assert_eq!(found, (RolloutPhase::Superseded, RolloutPhase::Promoted), "{names:?}");
+        assert_eq!(world.binding("eta"), Some(testing::uri(2)), "{names:?}");
+    }
+}
+
+#[test]
+fn a_version_that_was_found_live_does_not_come_back_when_the_rollout_that_replaced_it_is_gone() {
+    let mut world = found_live_and_replaced();
+    world.delete(Kind::Rollout, "second");
+    world.live(2);
+    world.lose_status(Kind::Rollout, "first");
+    world.live(30);
+    assert_eq!(world.names(Kind::Rollout), ["first"]);
+    assert_eq!(phase(&world, "first"), RolloutPhase::Superseded);
+    assert_eq!(world.binding("eta"), Some(testing::uri(2)));
+}
+
+#[test]
+fn a_version_that_was_found_live_and_serves_is_found_live_again() {
+    let mut world = found_live_and_replaced();
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.live(3);
+    world.lose_status(Kind::Rollout, "first");
+    world.live(2);
+    let first = rollout(&world, "first");
+    assert_eq!((first.phase, first.baseline), (RolloutPhase::Promoted, None));
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
 }
