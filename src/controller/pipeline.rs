@@ -89,7 +89,6 @@ impl Controller for Pipelines {
         answers: Vec<MetricAnswer>,
         now: Timestamp,
     ) -> Result<PipelineObservation, Error> {
-        let name = pipeline.name_any();
         let (uid, model) = (
             pipeline.metadata.uid.as_deref().unwrap_or_default(),
             &pipeline.spec.model.name,
@@ -100,7 +99,7 @@ impl Controller for Pipelines {
             async {
                 // One after the other: a snapshot that is made in between is not taken for one that no run refers to.
                 let snapshots = inputs.part(Input::Snapshot, |reader| snapshots(reader, uid)).await?;
-                let runs = inputs.part(Input::Runs, |reader| runs(reader, &name, uid)).await?;
+                let runs = inputs.part(Input::Runs, |reader| runs(reader, &pipeline)).await?;
                 Ok((snapshots, runs))
             },
             inputs.part(Input::Versions, |reader| async move { reader.versions(model).await }),
@@ -153,10 +152,17 @@ async fn snapshots(reader: Reader<'_>, pipeline_uid: &str) -> Result<Vec<(String
         .collect())
 }
 
-/// The pipeline's runs.
-async fn runs(reader: Reader<'_>, name: &str, uid: &str) -> Result<Vec<RunFact>, Error> {
-    let fact = |run: &FlywheelRun| RunFact::of(run, uid);
-    reader.each(Choice::Field(Field::RunPipeline, name), fact).await
+/// The pipeline's runs, and the one of the name that its next one is to bear, whoever's that is.
+async fn runs(reader: Reader<'_>, pipeline: &FlywheelPipeline) -> Result<Vec<RunFact>, Error> {
+    let fact = |run: &FlywheelRun| RunFact::of(run, pipeline);
+    let name = pipeline.name_any();
+    let mut all = reader.each(Choice::Field(Field::RunPipeline, &name), fact).await?;
+    let pending = pipeline::pending_run(pipeline).unwrap_or_default();
+    if all.iter().all(|run| run.name != pending) {
+        let taken: Option<FlywheelRun> = reader.get(&pending).await?;
+        all.extend(taken.as_ref().map(fact));
+    }
+    Ok(all)
 }
 
 /// The deliveries of these versions. A user's Rollout has no labels: those of the model are told by their versions.

@@ -409,6 +409,9 @@ pub struct FlywheelPipelineStatus {
     /// When the last triggered run started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run_start_time: Option<Time>,
+    /// When the last run that a user asked for began; metric triggers count from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_request_start_time: Option<Time>,
     /// Scheduled moment that was handled last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,

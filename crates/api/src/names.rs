@@ -53,8 +53,8 @@ pub const ANNOTATION_TEMPLATE_HASH: &str = "flywheel.dev/template-hash";
 /// Annotation on a Rollout: asks to take the drifted binding as the new baseline; value: the drifted value's digest.
 pub const ANNOTATION_ADOPT: &str = "flywheel.dev/adopt";
 
-/// Annotation on a FlywheelRun that has begun: when; on a Rollout that has begun: what served before, or that its
-/// version was live already. Should its status be lost, it does not begin again.
+/// Annotation on a FlywheelRun that has begun: when, or never if it was skipped; on a Rollout that has begun: what served
+/// before, or that its version was live already. Should its status be lost, it does not begin again.
 pub const ANNOTATION_BEGUN: &str = "flywheel.dev/begun";
 
 /// Annotation on a ModelVersion: digest of the first entry of its lineage. Should its status be lost, its lineage says so.

@@ -39,6 +39,8 @@ async fn cluster_schedules_that_never_come_are_stalled_with_their_remedy() {
     let schedules = [
         json!({ "cron": "0 25 * * *" }),
         json!({ "cron": "0 3 * * 9" }),
+        json!({ "cron": "0 3 30 2 *" }),
+        json!({ "cron": "0 3 L * *" }),
         json!({ "cron": "0 3 * * 1", "timeZone": "Mars/Olympus" }),
     ];
     for (number, schedule) in schedules.into_iter().enumerate() {

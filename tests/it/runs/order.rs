@@ -87,6 +87,26 @@ async fn cluster_a_metric_fires_once_and_not_again_during_its_run() {
 }
 
 #[tokio::test]
+async fn cluster_a_name_that_a_run_of_another_pipeline_bears_is_passed_over() {
+    let turn = turn(fast("taken").await, json!({})).await;
+    turn.pipeline("theta", json!({ "model": { "name": "theta" } })).await;
+    turn.apply::<FlywheelRun>("eta-1", run("theta"))
+        .await
+        .expect("accepted");
+    turn.ended("eta-1", "Registered").await;
+    turn.kubelet.stages(until("train"));
+    turn.say("drift", Answer::Number(2.0));
+    turn.change(json!({ "triggers": metric(&turn.query("drift")) })).await;
+    let made = turn.running("eta-2", 0).await;
+    assert_eq!(made["spec"]["pipelineRef"]["name"], "eta");
+    turn.say("drift", Answer::Number(0.0));
+    turn.kubelet.stages(well);
+    turn.ended("eta-2", "Registered").await;
+    turn.left::<FlywheelRun>(&["eta-1", "eta-2"]).await;
+    turn.finish().await;
+}
+
+#[tokio::test]
 async fn cluster_a_trigger_waits_for_the_shortest_interval() {
     let turn = turn(fast("interval").await, json!({ "cadence": { "minInterval": "1h" } })).await;
     turn.say("drift", Answer::Number(2.0));

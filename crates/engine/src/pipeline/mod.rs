@@ -37,7 +37,7 @@ pub struct PipelineObservation {
     pub siblings: Part<Vec<(String, Timestamp)>>,
     /// Bias policies that apply.
     pub policies: Policies,
-    /// The pipeline's runs.
+    /// The pipeline's runs, and the one that bears the name of [`pending_run`], whoever's it is.
     pub runs: Part<Vec<RunFact>>,
     /// The model's versions.
     pub versions: Part<Vec<VersionView>>,
@@ -62,12 +62,15 @@ pub struct RunFact {
     pub name: String,
     /// UID.
     pub uid: String,
-    /// Whether the run names this very pipeline as owner, or was not yet taken by any.
+    /// Whether the run is of this very pipeline: it names it in its spec, and as owner, unless it was not yet taken by any.
     pub ours: bool,
     /// What started it.
     pub trigger: TriggerType,
     /// When it was created.
     pub created: Timestamp,
+    /// When it began, if it did.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
     /// How it ended, if it did.
     pub outcome: Option<RunOutcome>,
     /// When it ended.
@@ -79,18 +82,25 @@ pub struct RunFact {
 }
 
 impl RunFact {
-    /// What the pipeline of this UID must know of a run that names it.
+    /// What a pipeline must know of a run that names it, or bears a name that it wants to give.
     #[must_use]
-    pub fn of(run: &FlywheelRun, pipeline_uid: &str) -> Self {
+    pub fn of(run: &FlywheelRun, pipeline: &FlywheelPipeline) -> Self {
         let status = run.status.clone().unwrap_or_default();
+        let named = pipeline.metadata.name.as_ref() == Some(&run.spec.pipeline_ref.name);
         let owners = || run.metadata.owner_references.iter().flatten();
         let free = owners().all(|o| o.kind != "FlywheelPipeline");
+        let owned = owners().any(|o| pipeline.metadata.uid.as_ref() == Some(&o.uid));
+        // The mark outlives the status; that of a run that never begins is no time.
+        let annotations = run.metadata.annotations.as_ref();
+        let mark = annotations.and_then(|a| a.get(names::ANNOTATION_BEGUN));
+        let marked: Option<Timestamp> = mark.and_then(|since| since.parse().ok());
         Self {
             name: run.metadata.name.clone().unwrap_or_default(),
             uid: run.metadata.uid.clone().unwrap_or_default(),
-            ours: free || owners().any(|o| o.uid == pipeline_uid),
+            ours: named && (free || owned),
             trigger: run.spec.trigger.type_,
             created: view::created(&run.metadata),
+            started: marked.or(status.started_at.map(|t| t.0)),
             outcome: status.outcome,
             finished: status.finished_at.map(|t| t.0),
             snapshot: status.snapshot.map(|s| s.name),
@@ -284,6 +294,13 @@ fn create(o: &PipelineObservation, pending: &PendingRun) -> Option<Effect> {
         action: Action::Create(Box::new(Child::FlywheelRun(object))),
         why,
     })
+}
+
+/// Name of the run that the pipeline intends to make, if it intends one.
+#[must_use]
+pub fn pending_run(pipeline: &FlywheelPipeline) -> Option<String> {
+    let pending = pipeline.status.as_ref()?.pending_run.as_ref()?;
+    Some(run_name(pipeline.metadata.name.as_deref()?, pending.number))
 }
 
 /// Name of the run with this number.

@@ -8,9 +8,12 @@ use flywheel_api::schema::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{PipelineObservation, active, run_number, setting};
+use super::{PipelineObservation, RunFact, active, run_number, setting};
 use crate::level;
 use crate::standing::Standing;
+
+/// The clocks of two operators that follow each other may differ by so much: no moment fires twice because of that.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Facts, as they are now.
 pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
@@ -29,18 +32,7 @@ pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
             since: Time(o.now),
         },
     });
-    let runs = || o.runs.iter().filter(|r| r.ours && r.trigger != TriggerType::Request);
-    // A lost status must not make the triggers fire once more.
-    let started = runs().map(|r| r.created).max();
-    let known = status.last_run_start_time.take().map(|t| t.0);
-    status.last_run_start_time = known.max(started).map(Time);
-    let scheduled = runs()
-        .filter(|r| r.trigger == TriggerType::Schedule)
-        .map(|r| r.created)
-        .max();
-    if status.last_schedule_time.is_none() {
-        status.last_schedule_time = scheduled.map(Time);
-    }
+    starts(o, status);
     let numbers = o.runs.iter().filter_map(|r| run_number(o, &r.name));
     status.last_run_number = numbers.fold(status.last_run_number, i64::max);
     let versions = o.versions.iter().map(|v| v.number);
@@ -62,6 +54,31 @@ pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
         .filter(|r| r.ours && r.outcome.is_some_and(RunOutcome::is_success));
     let known = status.last_success_time.take().map(|t| t.0);
     status.last_success_time = known.max(good.filter_map(|r| r.finished).max()).map(Time);
+}
+
+/// When runs started, and for which moment of a schedule: a lost status must not make the triggers fire once more.
+fn starts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
+    let runs = || o.runs.iter().filter(|r| r.ours);
+    let triggered = |r: &&RunFact| r.trigger != TriggerType::Request;
+    let started = runs().filter(triggered).map(|r| r.created).max();
+    let known = passed(status.last_run_start_time.take(), o.now);
+    status.last_run_start_time = known.max(started).map(Time);
+    // From here metric triggers count; for who has none it is not worth a write.
+    let counts = o.pipeline.spec.triggers.iter().any(|t| t.metric.is_some());
+    let asked = |r: &&RunFact| counts && r.trigger == TriggerType::Request;
+    let begun = runs().filter(asked).filter_map(|r| r.started).max();
+    let known = status.last_request_start_time.take().map(|t| t.0);
+    status.last_request_start_time = known.max(begun).map(Time);
+    let scheduled = |r: &&RunFact| r.trigger == TriggerType::Schedule;
+    let made = runs().filter(scheduled).map(|r| r.created).max();
+    let known = passed(status.last_schedule_time.take(), o.now);
+    status.last_schedule_time = known.or(made).map(Time);
+}
+
+/// A stored moment of the past. A clock that was ahead has left one that is to come: nothing would fire until then, so
+/// it counts as now.
+fn passed(stored: Option<Time>, now: Timestamp) -> Option<Timestamp> {
+    stored.map(|t| if t.0 > now + SKEW { now } else { t.0 })
 }
 
 /// When the live version becomes too old.

@@ -280,8 +280,13 @@ fn fires(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) -> Option
 
 /// Whether the queries knew when the last run started; after a lost status they did not.
 fn asked_since_last_run(o: &PipelineObservation, status: &FlywheelPipelineStatus) -> bool {
-    let stored = o.pipeline.status.as_ref();
-    stored.and_then(|s| s.last_run_start_time.as_ref()) == status.last_run_start_time.as_ref()
+    o.pipeline.status.as_ref().and_then(last_start) == last_start(status)
+}
+
+/// When the last run started, whoever asked for it.
+fn last_start(status: &FlywheelPipelineStatus) -> Option<Timestamp> {
+    let times = [&status.last_run_start_time, &status.last_request_start_time];
+    times.into_iter().flatten().map(|t| t.0).max()
 }
 
 fn crosses(o: &PipelineObservation, trigger: &str, metric: &MetricTrigger) -> bool {
@@ -339,11 +344,7 @@ pub fn due_metrics(pipeline: &FlywheelPipeline) -> Vec<(String, MetricTrigger)> 
 /// The query with the time since the last run's start, or since the pipeline's creation.
 #[must_use]
 pub fn metric_query(pipeline: &FlywheelPipeline, metric: &MetricTrigger, now: Timestamp) -> String {
-    let last = pipeline
-        .status
-        .as_ref()
-        .and_then(|s| s.last_run_start_time.as_ref())
-        .map(|t| t.0);
+    let last = pipeline.status.as_ref().and_then(last_start);
     let since = last.unwrap_or_else(|| created(pipeline));
     let seconds = now.duration_since(since).as_secs().max(1);
     metric.query.replace("$sinceLastRun", &format!("{seconds}s"))

@@ -16,6 +16,9 @@ use super::{snapshot, view};
 use crate::decision::{Action, Child, ChildKind, Effect, ObjectKey, Patch, PatchKind};
 use crate::standing::{Kind, Standing};
 
+/// The mark of a run that was skipped.
+const NEVER: &str = "never";
+
 /// The pipeline must be there, and be the one that the run began with.
 pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
     let known = turn.o.pipeline.peek().as_ref().and_then(|p| p.metadata.uid.as_ref());
@@ -33,7 +36,9 @@ pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
     if turn.status.pipeline_uid.is_some() && turn.status.pipeline_uid != uid {
         let message =
             format!("FlywheelPipeline {wanted} was deleted and another one of that name made: request a new run.");
-        return Some(turn.finish(RunOutcome::Cancelled, "PipelineReplaced", &message));
+        // Its owner may be gone: without the mark it would begin for the other one if its status were lost.
+        let marks = mark(turn);
+        return marks.or_else(|| Some(turn.finish(RunOutcome::Cancelled, "PipelineReplaced", &message)));
     }
     None
 }
@@ -84,7 +89,11 @@ pub fn start(turn: &mut Turn<'_>) -> Option<Next> {
         return None;
     }
     let pipeline = turn.o.pipeline.as_ref()?;
-    let lost = begun(turn);
+    if marked(turn) == Some(NEVER) {
+        let message = "The pipeline was suspended: resume it and request a new run.";
+        return Some(turn.finish(RunOutcome::Skipped, "PipelineSuspended", message));
+    }
+    let lost = marked(turn).is_some();
     if lost && turn.o.jobs.is_empty() {
         let message = "The run had begun, but its status and its Jobs are gone: request a new run.";
         return Some(turn.finish(RunOutcome::Failed, "StatusLost", message));
@@ -115,18 +124,18 @@ pub fn start(turn: &mut Turn<'_>) -> Option<Next> {
     Some(Next::Rest(Standing::new(Kind::Working, "Starting", message), None))
 }
 
-/// Whether the run began once, whatever its status says.
-fn begun(turn: &Turn<'_>) -> bool {
-    let annotations = turn.o.run.metadata.annotations.as_ref();
-    annotations.is_some_and(|a| a.contains_key(names::ANNOTATION_BEGUN))
+/// When the run began, or that it never does, whatever its status says.
+fn marked<'a>(turn: &Turn<'a>) -> Option<&'a str> {
+    let annotations = turn.o.run.metadata.annotations.as_ref()?;
+    annotations.get(names::ANNOTATION_BEGUN).map(String::as_str)
 }
 
 /// What keeps the run from beginning.
-fn not_yet(turn: &mut Turn<'_>, pipeline: &FlywheelPipeline) -> Option<Next> {
+fn not_yet(turn: &Turn<'_>, pipeline: &FlywheelPipeline) -> Option<Next> {
     let name = pipeline.metadata.name.as_deref().unwrap_or_default();
     if pipeline.spec.suspend {
-        let message = "The pipeline is suspended: resume it and request a new run.";
-        return Some(turn.finish(RunOutcome::Skipped, "PipelineSuspended", message));
+        // Before its outcome, which may be lost: then the run must not begin in a pipeline that was resumed.
+        return Some(Next::Do(mark_with(turn, NEVER, "the run never begins")));
     }
     let conditions = pipeline
         .status
@@ -152,12 +161,16 @@ fn unheard(turn: &Turn<'_>) -> Option<Next> {
 
 /// A mark that outlives the status: a run that began once never begins again.
 pub fn mark(turn: &mut Turn<'_>) -> Option<Next> {
-    if begun(turn) {
+    if marked(turn).is_some() {
         return None;
     }
     let since = turn.status.started_at.as_ref()?.0;
-    let body = serde_json::json!({ "metadata": { "annotations": { names::ANNOTATION_BEGUN: since.to_string() } } });
-    Some(Next::Do(patch(turn, body, "the run has begun")))
+    Some(Next::Do(mark_with(turn, &since.to_string(), "the run has begun")))
+}
+
+fn mark_with(turn: &Turn<'_>, when: &str, why: &str) -> Effect {
+    let body = serde_json::json!({ "metadata": { "annotations": { names::ANNOTATION_BEGUN: when } } });
+    patch(turn, body, why)
 }
 
 fn patch(turn: &Turn<'_>, body: serde_json::Value, why: &str) -> Effect {

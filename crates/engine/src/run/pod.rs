@@ -2,7 +2,7 @@
 
 use flywheel_api::flywheel_run::StageFailure;
 use flywheel_api::stage::FailureClass;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ pub struct PodView {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
+    /// When it got its node.
+    #[serde(default)]
+    pub scheduled: Option<Timestamp>,
     /// Reason of the pod's own failure, such as Evicted.
     pub reason: String,
     /// A node was drained, lost or under pressure (condition DisruptionTarget).
@@ -39,6 +42,8 @@ impl PodView {
     #[must_use]
     pub fn of(pod: &Pod) -> Self {
         let status = pod.status.clone().unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let holds = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
         let all = status.container_statuses.unwrap_or_default();
         let container: ContainerStatus = all.into_iter().find(|c| c.name == CONTAINER).unwrap_or_default();
         let state = container.state.unwrap_or_default();
@@ -53,12 +58,9 @@ impl PodView {
                 .as_ref()
                 .map(|t| t.0)
                 .unwrap_or_default(),
+            scheduled: holds("PodScheduled").and_then(|c| Some(c.last_transition_time.as_ref()?.0)),
             reason: status.reason.unwrap_or_default(),
-            disrupted: status
-                .conditions
-                .iter()
-                .flatten()
-                .any(|c| c.type_ == "DisruptionTarget" && c.status == "True"),
+            disrupted: holds("DisruptionTarget").is_some(),
             waiting_reason: waiting.reason.unwrap_or_default(),
             waiting_message: waiting.message.unwrap_or_default(),
             exit_code: ended.as_ref().map(|t| t.exit_code),
@@ -81,8 +83,9 @@ impl PodView {
     }
 }
 
-/// Longest time in which an image may fail to be pulled, in seconds: registries have hiccups.
-const PULL_PATIENCE: i64 = 60;
+/// Longest time in which an image may fail to be pulled: registries have hiccups. How long the pod waited for its node
+/// does not count.
+const PULL_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Longest time in which the Job's pod may not have been made, in seconds.
 const POD_PATIENCE: i64 = 300;
@@ -93,8 +96,7 @@ pub fn stuck(job: &JobView, now: Timestamp) -> Option<StageFailure> {
         return no_pod(job, now);
     };
     let (reason, hopeless) = pod.start_problem()?;
-    let patient = now.duration_since(pod.created).as_secs() < PULL_PATIENCE;
-    if patient && !hopeless {
+    if now < pulled_by(pod) && !hopeless {
         return None;
     }
     let said = if pod.waiting_message.is_empty() {
@@ -122,10 +124,15 @@ fn no_pod(job: &JobView, now: Timestamp) -> Option<StageFailure> {
 /// When to look again at a pod that is not there or cannot start.
 pub fn stuck_until(job: &JobView) -> Option<Timestamp> {
     let Some(pod) = job.pods.last() else {
-        return Some(job.created + jiff::SignedDuration::from_secs(POD_PATIENCE));
+        return Some(job.created + SignedDuration::from_secs(POD_PATIENCE));
     };
     pod.start_problem()?;
-    Some(pod.created + jiff::SignedDuration::from_secs(PULL_PATIENCE))
+    Some(pulled_by(pod))
+}
+
+/// When the node has tried for long enough to have the image.
+fn pulled_by(pod: &PodView) -> Timestamp {
+    pod.scheduled.unwrap_or(pod.created) + PULL_PATIENCE
 }
 
 /// Why a Job failed, from its condition and its pod; `logs` is the command that shows what the container wrote.
@@ -180,5 +187,41 @@ pub fn failure(class: FailureClass, reason: &str, message: impl Into<String>) ->
         class,
         reason,
         message: crate::standing::shorten(&message.into(), 1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{at, object};
+
+    /// A Job whose pod was made when the world began and cannot pull its image.
+    fn job(conditions: &Value) -> JobView {
+        let pod: Pod = object(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "train", "creationTimestamp": at(0).to_string() },
+            "status": { "conditions": conditions, "containerStatuses": [{
+                "name": CONTAINER, "image": "example/eta:1", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": "ErrImagePull" } } }] },
+        }));
+        JobView {
+            pods: vec![PodView::of(&pod)],
+            ..JobView::default()
+        }
+    }
+
+    #[test]
+    fn a_pod_that_waited_long_for_its_node_does_not_fail_at_the_first_hiccup_of_the_registry() {
+        let got =
+            |at: Timestamp| json!([{ "type": "PodScheduled", "status": "True", "lastTransitionTime": at.to_string() }]);
+        for (conditions, patient_until) in [(json!([]), 60), (got(at(1)), 61), (got(at(600)), 660)] {
+            let job = job(&conditions);
+            assert_eq!(stuck(&job, at(patient_until - 1)), None, "{conditions}");
+            assert_eq!(stuck_until(&job), Some(at(patient_until)), "{conditions}");
+            let failed = stuck(&job, at(patient_until)).expect("it fails");
+            assert_eq!(failed.reason, "ImagePullFailed");
+        }
     }
 }

@@ -51,6 +51,7 @@ impl World {
     pub fn pipeline_observation(&self, name: &str) -> Option<PipelineObservation> {
         let pipeline: FlywheelPipeline = self.find(Kind::Pipeline, name)?;
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
+        let pending = pipeline::pending_run(&pipeline);
         let all: Vec<FlywheelPipeline> = self.all(Kind::Pipeline);
         let runs: Vec<FlywheelRun> = self.all(Kind::Run);
         let versions: Vec<ModelVersion> = self.all(Kind::ModelVersion);
@@ -67,8 +68,8 @@ impl World {
             policies: self.policies(Some(&pipeline)),
             runs: runs
                 .iter()
-                .filter(|r| r.spec.pipeline_ref.name == name)
-                .map(|r| RunFact::of(r, &uid))
+                .filter(|r| r.spec.pipeline_ref.name == name || r.metadata.name == pending)
+                .map(|r| RunFact::of(r, &pipeline))
                 .collect::<Vec<_>>()
                 .into(),
             live: self.live_version(pipeline.spec.rollout.as_ref()).into(),

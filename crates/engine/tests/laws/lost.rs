@@ -117,6 +117,48 @@ fn an_ended_run_does_not_train_again_after_its_jobs_are_gone() {
     assert!(world.names(Kind::Job).is_empty());
 }
 
+#[rstest]
+#[case::before_anybody_looked(0)]
+#[case::before_its_mark(1)]
+#[case::before_its_outcome(2)]
+#[case::after_its_outcome(3)]
+fn a_run_that_was_skipped_does_not_begin_when_its_status_is_lost_and_its_pipeline_resumed(#[case] looks: usize) {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "suspend", true);
+    for _ in 0..looks {
+        assert!(world.look(Kind::Run, "eta-request"));
+    }
+    assert_eq!(outcome(&world, "eta-request").is_some(), looks == 3);
+    world.set(Kind::Pipeline, "eta", "suspend", false);
+    world.lose_status(Kind::Pipeline, "eta");
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(2);
+    // Nothing was decided before the mark: then it begins.
+    let skipped = outcome(&world, "eta-request") == Some(RunOutcome::Skipped);
+    assert_eq!((skipped, world.names(Kind::Job).is_empty()), (looks > 1, looks > 1));
+}
+
+#[test]
+fn a_run_whose_pipeline_was_replaced_as_it_began_does_not_begin_for_the_other_one() {
+    let mut world = shop();
+    for _ in 0..2 {
+        assert!(world.look(Kind::Run, "eta-request"));
+    }
+    assert!(run(&world, "eta-request").started_at.is_some());
+    // As `kubectl delete --cascade=orphan` leaves it.
+    world.edit(Kind::Run, "eta-request", |o| {
+        o["metadata"]["ownerReferences"] = json!([]);
+    });
+    world.delete(Kind::Pipeline, "eta");
+    world.add(Kind::Pipeline, &testing::pipeline());
+    world.live(1);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Cancelled));
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(2);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Failed));
+    assert!(world.names(Kind::Job).is_empty());
+}
+
 #[test]
 fn a_version_that_was_rolled_back_is_not_delivered_again() {
     let mut world = delivery(&testing::plan());

@@ -1,12 +1,15 @@
 //! When a pipeline turns, what it shows and what it forgets.
 
+use flywheel_api::FlywheelRun;
 use flywheel_api::approval::ApprovalDecision::Approve;
 use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_engine::pipeline::metric_query;
 use flywheel_engine::rollout::Reading;
 use flywheel_engine::testing::{self, Ending, Kind, World};
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::check::Laws;
 use crate::shop::{condition, outcome, phase, pipeline, reason, rollout, run, shop};
 
 /// A pipeline that turns by this trigger at level FullyAutomated.
@@ -202,6 +205,76 @@ fn a_scheduled_moment_is_not_handled_twice_after_the_status_was_lost() {
     world.lose_status(Kind::Pipeline, "eta");
     world.live(20);
     assert_eq!(runs(&world), ["eta-1"]);
+}
+
+#[rstest]
+#[case::by_hours("2026-01-05T05:00:00Z", 1)]
+#[case::by_a_second("2026-01-05T01:00:00Z", 0)]
+fn a_clock_that_was_ahead_silences_no_schedule_and_lets_no_moment_fire_twice(
+    #[case] last: &str,
+    #[case] expected: usize,
+) {
+    let mut world = turning(hourly());
+    world.pass(3599);
+    world.edit(Kind::Pipeline, "eta", |o| o["status"]["lastScheduleTime"] = json!(last));
+    world.live(2);
+    assert_eq!(runs(&world).len(), expected);
+}
+
+#[rstest]
+#[case::before_a_trigger_fires(0)]
+#[case::after_its_run_was_intended(1)]
+fn a_run_of_another_pipeline_that_bears_the_next_name_blocks_no_trigger(#[case] looks: usize) {
+    let mut world = turning(hourly());
+    let mut other = testing::pipeline();
+    other.metadata.name = Some("theta".to_owned());
+    other.spec.model.name = "theta".to_owned();
+    other.spec.rollout = None;
+    world.add(Kind::Pipeline, &other);
+    world.turn();
+    world.pass(3600);
+    for _ in 0..looks {
+        assert!(world.look(Kind::Pipeline, "eta"));
+    }
+    let mut taken = testing::run("eta-1", "joe");
+    taken.spec.pipeline_ref.name = "theta".to_owned();
+    world.add(Kind::Run, &taken);
+    world.turn();
+    assert_eq!(runs(&world), ["eta-1", "eta-2"]);
+    let made: FlywheelRun = world.get(Kind::Run, "eta-2");
+    assert_eq!(made.spec.trigger.name, "hourly");
+    let status = pipeline(&world).status.unwrap();
+    assert_eq!((status.pending_run, status.last_run_number), (None, 2));
+    assert_eq!(status.active_run.unwrap().name, "eta-2");
+    Laws::default().check(&world, false);
+}
+
+#[test]
+fn a_metric_counts_anew_after_a_run_that_a_person_asked_for() {
+    let mut counting = metric();
+    counting["metric"]["query"] = json!("increase(rows[$sinceLastRun])");
+    let mut world = turning(counting);
+    let asked = |world: &World| {
+        let pipeline = pipeline(world);
+        metric_query(&pipeline, pipeline.spec.triggers[0].metric.as_ref().unwrap(), world.now)
+    };
+    world.live(10);
+    assert_eq!(asked(&world), "increase(rows[600s])");
+    world.add(Kind::Run, &testing::run("eta-request", "joe"));
+    world.live(5);
+    assert_eq!(asked(&world), "increase(rows[300s])");
+    world.live(25);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Promoted));
+    // One that is skipped has read nothing.
+    world.set(Kind::Pipeline, "eta", "suspend", true);
+    world.add(Kind::Run, &testing::run("eta-skipped", "joe"));
+    world.turn();
+    assert_eq!(outcome(&world, "eta-skipped"), Some(RunOutcome::Skipped));
+    assert_eq!(asked(&world), "increase(rows[1800s])");
+    world.lose_status(Kind::Pipeline, "eta");
+    world.lose_status(Kind::Run, "eta-request");
+    assert!(world.look(Kind::Pipeline, "eta"));
+    assert_eq!(asked(&world), "increase(rows[1800s])", "it is found again");
 }
 
 #[test]
