@@ -119,7 +119,8 @@ impl Controller for Pipelines {
             rollouts: rollouts.map(|all| of_model(&all.readable, &known.readable)),
             unreadable: rollouts.map(|all| unreadable(known, all)),
             versions: versions.map(|all| all.readable.iter().map(VersionView::of).collect()),
-            runs,
+            unreadable_runs: runs.map(|all| named("FlywheelRun", all).collect()),
+            runs: runs.map(|all| all.readable.clone()),
             snapshots,
             answers,
             settings: (*context.settings()).clone(),
@@ -153,14 +154,16 @@ async fn snapshots(reader: Reader<'_>, pipeline_uid: &str) -> Result<Vec<(String
 }
 
 /// The pipeline's runs, and the one of the name that its next one is to bear, whoever's that is.
-async fn runs(reader: Reader<'_>, pipeline: &FlywheelPipeline) -> Result<Vec<RunFact>, Error> {
+async fn runs(reader: Reader<'_>, pipeline: &FlywheelPipeline) -> Result<Guarded<RunFact>, Error> {
     let fact = |run: &FlywheelRun| RunFact::of(run, pipeline);
     let name = pipeline.name_any();
-    let mut all = reader.each(Choice::Field(Field::RunPipeline, &name), fact).await?;
+    let mut all = reader
+        .each_guarded(Choice::Field(Field::RunPipeline, &name), fact)
+        .await?;
     let pending = pipeline::pending_run(pipeline).unwrap_or_default();
-    if all.iter().all(|run| run.name != pending) {
-        let taken: Option<FlywheelRun> = reader.get(&pending).await?;
-        all.extend(taken.as_ref().map(fact));
+    let is_known = all.readable.iter().any(|run| run.name == pending) || all.unreadable_names().contains(&pending);
+    if !is_known && let Some(Guard(taken)) = reader.guard::<FlywheelRun>(&pending).await? {
+        all.add(Guard(taken.map(|run| fact(&run))));
     }
     Ok(all)
 }
@@ -174,12 +177,15 @@ fn of_model(all: &[Delivery], versions: &[ModelVersion]) -> Vec<Delivery> {
 
 /// Versions and Rollouts that cannot be read, by kind and name.
 fn unreadable(versions: &Guarded<ModelVersion>, rollouts: &Guarded<Delivery>) -> Vec<String> {
-    let versions = versions
-        .unreadable_names()
-        .into_iter()
-        .map(|n| format!("ModelVersion {n}"));
-    let rollouts = rollouts.unreadable_names().into_iter().map(|n| format!("Rollout {n}"));
-    versions.chain(rollouts).collect()
+    named("ModelVersion", versions)
+        .chain(named("Rollout", rollouts))
+        .collect()
+}
+
+/// Those that cannot be read, by kind and name.
+fn named<T>(kind: &str, all: &Guarded<T>) -> impl Iterator<Item = String> {
+    let names = all.unreadable_names().into_iter();
+    names.map(move |name| format!("{kind} {name}"))
 }
 
 fn created(metadata: &ObjectMeta) -> Timestamp {

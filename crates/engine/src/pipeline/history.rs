@@ -10,7 +10,7 @@ use crate::decision::{Action, ChildKind, Effect, ObjectKey};
 
 /// The next object to forget: none while something cannot be read that may need it.
 pub fn prune(o: &PipelineObservation) -> Option<Effect> {
-    if !o.unreadable.is_empty() {
+    if !o.unreadable.is_empty() || !o.unreadable_runs.is_empty() {
         return None;
     }
     run(o).or_else(|| snapshot(o)).or_else(|| version(o))
@@ -173,6 +173,7 @@ mod tests {
             versions: versions.iter().enumerate().map(version).collect::<Vec<_>>().into(),
             rollouts: Part::default(),
             unreadable: Part::default(),
+            unreadable_runs: Part::default(),
             snapshots: Part::default(),
             live: Part::default(),
             answers: Vec::new(),

@@ -47,6 +47,9 @@ pub struct PipelineObservation {
     /// starts and nothing is forgotten.
     #[serde(default)]
     pub unreadable: Part<Vec<String>>,
+    /// The pipeline's runs that cannot be read: the same.
+    #[serde(default)]
+    pub unreadable_runs: Part<Vec<String>>,
     /// Snapshots: name and UID.
     pub snapshots: Part<Vec<(String, String)>>,
     /// The version that serves on the target.

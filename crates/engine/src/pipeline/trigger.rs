@@ -119,12 +119,9 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
 
 /// What a run would have to know and nobody can say. That there is nothing may be known late, until a run starts.
 fn unknown(o: &PipelineObservation) -> Option<Absent<'_>> {
-    let unreadable = if o.unreadable.peek().is_empty() {
-        None
-    } else {
-        o.unreadable.first()
-    };
-    let object = unreadable.map(|object| {
+    let unreadable = [&o.unreadable, &o.unreadable_runs];
+    let mut unreadable = unreadable.into_iter().filter(|all| !all.peek().is_empty());
+    let object = unreadable.find_map(|all| all.first()).map(|object| {
         let message = format!(
             "{object} cannot be read by this version of the operator, and nothing is forgotten until it can: its condition Ready says why."
         );

@@ -81,6 +81,9 @@ impl World {
                 .into(),
             rollouts: rollouts.iter().map(Delivery::of).collect::<Vec<_>>().into(),
             unreadable: self.unreadable_neighbours().into(),
+            unreadable_runs: self
+                .strange(Kind::Run, |_, run| run["spec"]["pipelineRef"]["name"] == *name)
+                .into(),
             snapshots: self.snapshots(&uid).into(),
             answers: self.metric_answers(&pipeline),
             pipeline,

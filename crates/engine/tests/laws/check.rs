@@ -213,6 +213,7 @@ fn only_what_was_looked_at_counts(world: &World) {
             versions,
             rollouts,
             unreadable,
+            unreadable_runs,
             snapshots,
             live
         );

@@ -105,3 +105,15 @@ fn a_run_that_a_person_asked_for_does_not_begin_without_a_policy_that_may_forbid
     world.live(1);
     assert_eq!(run(&world, "eta-request").stage, "Approval");
 }
+
+#[test]
+fn a_pipeline_whose_run_cannot_be_read_says_so_and_starts_none() {
+    let mut world = shop();
+    let often = json!({ "name": "often", "type": "Schedule", "schedule": { "cron": "*/5 * * * *" } });
+    world.set(Kind::Pipeline, "eta", "triggers", json!([often]));
+    world.set(Kind::Pipeline, "eta", "automationLevel", "FullyAutomated");
+    break_off(&mut world, Kind::Run, "eta-request");
+    world.live(15);
+    assert_eq!(reason(&world, Kind::Pipeline, "eta"), "Unreadable");
+    assert_eq!(world.names(Kind::Run), ["eta-request"]);
+}
