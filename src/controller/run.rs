@@ -49,11 +49,14 @@ impl Controller for Runs {
         let name = object.metadata.name.as_deref().unwrap_or_default();
         let open = object.status.as_ref().is_none_or(|s| s.outcome.is_none());
         let version = version_name(object);
+        let ours = || related.has(names::LABEL_RUN, name);
         match related.kind {
-            RelatedKind::Job => related.has(names::LABEL_RUN, name),
-            RelatedKind::Pod => open && related.has(names::LABEL_RUN, name),
-            RelatedKind::ModelVersion | RelatedKind::Rollout => {
-                open && (related.has(names::LABEL_RUN, name) || related.name == version)
+            RelatedKind::Job => ours(),
+            RelatedKind::Pod => open && ours(),
+            RelatedKind::ModelVersion => open && (ours() || related.name == version),
+            RelatedKind::Rollout => {
+                let late = object.status.as_ref().is_some_and(run::sends_back);
+                ((open || late) && ours()) || (open && related.name == version)
             }
             // Its status too: it says whether the pipeline is accepted, and what serves.
             RelatedKind::Pipeline => open && related.name == object.spec.pipeline_ref.name,
@@ -93,6 +96,7 @@ impl Controller for Runs {
             snapshot,
             versions,
             live,
+            untold,
             policies,
         } = around;
         let named = |v: &&ModelVersion| v.name_any() == version_name(&run);
@@ -108,6 +112,7 @@ impl Controller for Runs {
             jobs,
             peers,
             live,
+            untold,
             version: versions.map(|all| all.readable.iter().find(named).cloned()),
             versions: versions.map(|all| all.readable.iter().map(VersionFact::of).collect()),
             rollout: delivery.map(|found| readable(found.as_ref()).map(RolloutView::of)),
@@ -142,6 +147,7 @@ struct Around {
     snapshot: Option<SnapshotView>,
     versions: Part<Guarded<ModelVersion>>,
     live: Part<Option<LiveView>>,
+    untold: Part<Option<String>>,
     policies: Part<Policies>,
 }
 
@@ -174,10 +180,12 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
         let plan = plan.as_ref()?;
         LiveView::served(target.as_ref(), plan, &versions.peek().readable)
     });
+    let untold = target.map(|target| LiveView::untold(target.as_ref(), delivered?));
     Ok(Around {
         snapshot,
         versions,
         live,
+        untold,
         policies,
         pipeline,
     })
@@ -243,4 +251,41 @@ async fn peers(reader: Reader<'_>, run: &FlywheelRun) -> Result<Vec<Peer>, Error
     let other = |r: &FlywheelRun| (r.metadata.uid != run.metadata.uid).then(|| Peer::of(r)).flatten();
     let all = reader.each_readable(Choice::All, other).await?;
     Ok(all.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use flywheel_api::flywheel_run::RunOutcome;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_cancelled_or_rejected_hears_of_its_rollout_that_arrives_late() {
+        let spec = serde_json::from_value(json!({ "pipelineRef": { "name": "eta" } })).unwrap();
+        let mut run = FlywheelRun::new("eta-request", spec);
+        let of = |run: &str| Related {
+            kind: RelatedKind::Rollout,
+            name: "eta-2".to_owned(),
+            about: None,
+            labels: BTreeMap::from([(names::LABEL_RUN.to_owned(), run.to_owned())]),
+            created: None,
+        };
+        for (outcome, hears) in [
+            (None, true),
+            (Some(RunOutcome::Cancelled), true),
+            (Some(RunOutcome::Rejected), true),
+            (Some(RunOutcome::Promoted), false),
+            (Some(RunOutcome::RolledBack), false),
+        ] {
+            run.status = Some(FlywheelRunStatus {
+                outcome,
+                ..FlywheelRunStatus::default()
+            });
+            assert_eq!(Runs::concerns(&run, &of("eta-request")), hears, "{outcome:?}");
+            assert!(!Runs::concerns(&run, &of("another")), "{outcome:?}");
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const COMPLETE: &str = "Complete";
 /// A person's decision is waited for.
 pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
+/// A run waits for room: other runs of its namespace take all that the administrator allows. Only present while true.
+pub const WAITING_FOR_ROOM: &str = "WaitingForRoom";
 /// The live version is younger than `cadence.maxInterval`.
 pub const FRESH: &str = "Fresh";
 /// The last run ended without failure.

@@ -26,6 +26,8 @@ pub enum Kind {
     AwaitingPerson,
     /// The administrator's brake holds.
     Braked,
+    /// Others take all the room that the administrator allows.
+    NoRoom,
     /// Something must change from outside.
     Stalled,
     /// Idle or done.
@@ -69,13 +71,14 @@ impl Standing {
         let yes = |type_| Setting::yes(type_, &self.reason, &*self.message);
         let ready = match self.kind {
             Kind::Working | Kind::Stalled => Setting::no(condition::READY, &self.reason, &*self.message),
-            Kind::Waiting | Kind::AwaitingPerson | Kind::Braked | Kind::Ready => yes(condition::READY),
+            Kind::Waiting | Kind::AwaitingPerson | Kind::Braked | Kind::NoRoom | Kind::Ready => yes(condition::READY),
         };
         let extra = match self.kind {
             Kind::Working => Some(yes(condition::RECONCILING)),
             Kind::Stalled => Some(yes(condition::STALLED)),
             Kind::AwaitingPerson => Some(yes(condition::AWAITING_APPROVAL)),
             Kind::Braked => Some(yes(condition::BRAKED)),
+            Kind::NoRoom => Some(yes(condition::WAITING_FOR_ROOM)),
             Kind::Waiting | Kind::Ready => None,
         };
         std::iter::once(ready).chain(extra).collect()

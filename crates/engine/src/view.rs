@@ -42,6 +42,18 @@ impl LiveView {
             .find(|v| binding::wanted(&plan.binding, &v.spec) == value)
             .map(Self::of)
     }
+
+    /// Why nobody can say what serves on the plan's target, and what to do; nothing if it can be seen.
+    #[must_use]
+    pub fn untold(target: Option<&Deployment>, plan: &RolloutPlan) -> Option<String> {
+        let Some(target) = target else {
+            let name = &plan.target_ref.name;
+            let message = "to which the pipeline's spec.rollout delivers, does not exist: create it, or cancel the run";
+            return Some(format!("Deployment {name}, {message}."));
+        };
+        let unreadable = binding::value(target, &plan.binding).err()?;
+        Some(format!("{unreadable}."))
+    }
 }
 
 /// When an object was created; the epoch for one that was not yet.

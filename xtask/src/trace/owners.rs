@@ -26,7 +26,7 @@ enum Right {
     Itself(&'static [&'static str]),
     /// A run that nobody owns is taken by the pipeline that it names.
     Unowned,
-    /// The run that asked for a Rollout stops it.
+    /// The run that asked for a Rollout stops it, or takes back what arrived late and was promoted.
     Abort,
     /// A Rollout under way writes its two fields on its target.
     Target,
@@ -289,8 +289,10 @@ fn unowned(world: &World, step: &Step) -> Result<(), Finding> {
 
 fn abort(world: &World, step: &Step) -> Result<(), Finding> {
     itself(step, &["spec.desiredState"])?;
-    if text(step.later(), "/spec/desiredState") != "Abort" {
-        let message = format!("the operator asks {} for anything but Abort", step.key);
+    let delivered = matches!(text(step.earlier(), "/status/phase"), "Observing" | "Promoted");
+    let wanted = if delivered { "RollBack" } else { "Abort" };
+    if text(step.later(), "/spec/desiredState") != wanted {
+        let message = format!("the operator asks {} for anything but {wanted}", step.key);
         return Err(Finding::new(I15, message));
     }
     acting(world, step, &Kind::Run, text(step.earlier(), "/spec/runRef/uid"))

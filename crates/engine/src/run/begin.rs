@@ -111,9 +111,10 @@ pub fn start(turn: &mut Turn<'_>) -> Option<Next> {
     turn.status.started_at = Some(Time(turn.now()));
     turn.status.stages = data.stages.iter().map(|s| pending(&s.name, s.type_)).collect();
     turn.status.stage = data.stages.first().map(|s| s.name.clone()).unwrap_or_default();
-    let message = match &turn.status.compared_with {
-        Some(live) => format!("The run begins; live is {}.", live.name),
-        None => "The run begins; no version is live.".to_owned(),
+    let message = match (&turn.status.compared_with, &*turn.o.untold) {
+        (Some(live), _) => format!("The run begins; live is {}.", live.name),
+        (None, None) => "The run begins; no version is live.".to_owned(),
+        (None, Some(why)) => format!("The run begins; what serves cannot be told. {why}"),
     };
     let (decision, reason) = if lost {
         ("Rebuild", "StatusLost")

@@ -163,7 +163,7 @@ pub fn outcome(turn: &mut Turn<'_>, rollout: &RolloutView) -> Next {
     }
 }
 
-/// Asks a Rollout to go back; nothing if it was asked already.
+/// Asks a Rollout to go back; nothing if it was asked already. What was delivered cannot be aborted any more.
 pub fn abort(rollout: &RolloutView) -> Option<Effect> {
     if matches!(
         rollout.desired,
@@ -171,13 +171,18 @@ pub fn abort(rollout: &RolloutView) -> Option<Effect> {
     ) {
         return None;
     }
+    let wanted = if rollout.phase.is_delivered() {
+        RolloutDesiredState::RollBack
+    } else {
+        RolloutDesiredState::Abort
+    };
     let object = ObjectKey {
         kind: ChildKind::Rollout,
         name: rollout.name.clone(),
         uid: rollout.uid.clone(),
         resource_version: rollout.resource_version.clone(),
     };
-    let body = serde_json::json!({ "spec": { "desiredState": "Abort" } });
+    let body = serde_json::json!({ "spec": { "desiredState": wanted } });
     let patch = Patch {
         object,
         body,
@@ -185,6 +190,6 @@ pub fn abort(rollout: &RolloutView) -> Option<Effect> {
     };
     Some(Effect {
         action: Action::Patch(Box::new(patch)),
-        why: "the run was cancelled".to_owned(),
+        why: "its run was cancelled or rejected".to_owned(),
     })
 }

@@ -36,6 +36,10 @@ pub fn promotion(turn: &mut Turn<'_>) -> Option<Next> {
     if exists || intended.is_some_and(|r| r.uid.is_some()) {
         return None;
     }
+    "Gates".clone_into(&mut turn.status.stage);
+    if let Some(next) = untold(turn) {
+        return Some(next);
+    }
     let plan = turn.plan.as_ref()?;
     let compared = turn.status.compared_with.as_ref().map(|c| c.name.as_str());
     let live = turn.o.live.as_ref().map(|l| l.name.as_str());
@@ -55,7 +59,6 @@ pub fn promotion(turn: &mut Turn<'_>) -> Option<Next> {
         turn.status.bias = verdicts;
         turn.decided("Judge", "GatesEvaluated", &message, None, false);
     }
-    "Gates".clone_into(&mut turn.status.stage);
     match assessment {
         Assessment::Refuse(sentence) => Some(turn.finish(RunOutcome::Rejected, &sentence.reason, &sentence.message)),
         Assessment::Proceed(_) => {
@@ -73,6 +76,14 @@ pub fn promotion(turn: &mut Turn<'_>) -> Option<Next> {
         }
         Assessment::AskPerson(sentence) => ask_for_promotion(turn, &sentence.message),
     }
+}
+
+/// While nobody can say what serves, nothing is held against it, and no version counts as the first one.
+fn untold(turn: &Turn<'_>) -> Option<Next> {
+    let why = turn.o.untold.as_ref()?;
+    let message = format!("The version is judged once it can be told what serves. {why}");
+    let standing = Standing::new(Kind::Stalled, "LiveVersionUnknown", message);
+    Some(Next::Rest(standing, None))
 }
 
 /// Policies that judged this version before and apply no more: what they said is no pass.
@@ -269,7 +280,8 @@ fn approved(turn: &mut Turn<'_>, ask: &Ask, digest: &Digest, records: Vec<Approv
     Some(Next::Rest(Standing::new(Kind::Working, "Approved", message), None))
 }
 
-fn keep(turn: &mut Turn<'_>, records: Vec<ApprovalRecord>) {
+/// Adds Approvals that were used; the last ones stay.
+pub fn keep(turn: &mut Turn<'_>, records: Vec<ApprovalRecord>) {
     turn.status.approvals.extend(records);
     let surplus = turn.status.approvals.len().saturating_sub(KEPT_APPROVALS);
     turn.status.approvals.drain(..surplus);

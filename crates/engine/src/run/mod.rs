@@ -24,7 +24,7 @@ pub use snapshot::{SnapshotData, revision_data};
 pub use stage_file::stage_id;
 pub use unreadable::Unreadable;
 pub use view::{
-    JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact, asks_for_live, asks_for_peers,
+    JobState, JobView, Peer, PodView, RolloutView, SnapshotView, VersionFact, asks_for_live, asks_for_peers, sends_back,
 };
 
 use crate::approval::ApprovalView;
@@ -54,6 +54,10 @@ pub struct RunObservation {
     pub peers: Part<Vec<Peer>>,
     /// The version that serves on the target, if [`asks_for_live`] says that it counts.
     pub live: Part<Option<LiveView>>,
+    /// Why nobody can say what serves there: the target is missing, or its binding cannot be read. That is not to say that
+    /// nothing serves.
+    #[serde(default)]
+    pub untold: Part<Option<String>>,
     /// The versions of the model, and the one named in the status whichever model it is of.
     pub versions: Part<Vec<VersionFact>>,
     /// The version named in the status, if it exists.

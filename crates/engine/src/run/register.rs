@@ -12,7 +12,7 @@ use flywheel_api::{ModelVersion, ModelVersionSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::turn::{Next, Turn};
-use super::{stage, stage_file};
+use super::{judge, stage, stage_file};
 use crate::decision::{Action, Child, Effect};
 use crate::standing::{Kind, Standing};
 
@@ -45,6 +45,7 @@ pub fn version(turn: &mut Turn<'_>) -> Option<Next> {
         (Some(version), None) => {
             let uid = version.metadata.uid.clone();
             turn.status.model_version = Some(VersionIntent { uid, ..intent.clone() });
+            recall(turn, version);
             let message = format!("Version {} is registered.", intent.name);
             turn.decided("Register", "StagesSucceeded", &message, None, false);
             Some(Next::Rest(Standing::new(Kind::Working, "Registered", message), None))
@@ -55,6 +56,15 @@ pub fn version(turn: &mut Turn<'_>) -> Option<Next> {
         }
         (Some(_), Some(_)) => None,
     }
+}
+
+/// A version shows what its run says. A run whose status was lost takes back what the version knows of it, so that the
+/// version does not forget that; until there is a Rollout the run judges anew.
+fn recall(turn: &mut Turn<'_>, version: &ModelVersion) {
+    let Some(known) = &version.status else { return };
+    turn.status.gates.clone_from(&known.evaluations);
+    turn.status.bias.clone_from(&known.bias);
+    judge::keep(turn, known.approvals.clone());
 }
 
 /// The next number is one above everything that exists; a name that is taken by another run is skipped.

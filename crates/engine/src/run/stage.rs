@@ -1,5 +1,6 @@
 //! The stages, one after the other: intent, Job, result, retries.
 
+use flywheel_api::condition;
 use flywheel_api::flywheel_run::{JobRef, RunOutcome, StageFailure, StageOutcome, StageState, StageStatus};
 use flywheel_api::reference::{ApprovalGate, SubjectKind, SubjectRef};
 use flywheel_api::stage::{FailureClass, StageSpec, StageType};
@@ -103,21 +104,21 @@ fn no_room(turn: &Turn<'_>) -> Option<Next> {
     let peers = || turn.o.peers.iter();
     let running = peers().filter(|p| p.running_stage).count();
     let mine = (created(&turn.o.run.metadata), turn.name());
-    let first = |p: &&Peer| p.wants_room(turn.now()) && (p.created, &*p.name) < mine;
+    let waits = condition::find(&turn.status.conditions, condition::WAITING_FOR_ROOM);
+    let since = waits.map_or(turn.now(), |c| c.last_transition_time.0);
+    let first = |p: &&Peer| p.wants_room(turn.now(), since) && (p.created, &*p.name) < mine;
     let taken = running.saturating_add(peers().filter(first).count());
     if i64::try_from(taken).unwrap_or(i64::MAX) < i64::from(max) {
         return None;
     }
-    // Who has only just become able to start may yet turn out to be kept from it.
-    let new = peers().filter(first).filter(|p| !p.waits_for_room);
-    let until = new.filter_map(|p| p.could_start).min().map(|at| at + SOON);
+    // Who could start and does not say that it waits may turn out to be kept from it.
+    let silent = peers().filter(first).filter(|p| !p.waits_for_room);
+    let due = silent.filter_map(|p| p.could_start).min();
+    let until = due.map(|at| at.max(since) + SOON);
     let message = format!(
         "The administrator allows {max} runs of a namespace to have a running stage: runs that are at work, or were created earlier, take all of them."
     );
-    Some(Next::Rest(
-        Standing::new(Kind::Waiting, "NamespaceFull", message),
-        until,
-    ))
+    Some(Next::Rest(Standing::new(Kind::NoRoom, "NamespaceFull", message), until))
 }
 
 /// The next attempt of a stage.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::snapshot::SnapshotData;
-use super::view::{JobState, JobView};
+use super::view::{JobState, JobView, sends_back};
 use super::{RunObservation, deliver, snapshot};
 use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Wait};
 use crate::standing::{self, Kind, Standing, shorten};
@@ -180,15 +180,19 @@ impl<'a> Turn<'a> {
         Next::Rest(self.ended(), until)
     }
 
-    /// The creation of a Rollout may arrive after its run was cancelled or rejected: what nobody wants goes back.
+    /// The creation of a Rollout may arrive after its run was cancelled or rejected: what nobody wants goes back, also if
+    /// it was promoted before the run looked. A run that knew its Rollout ended with it.
     fn late_delivery(&self) -> Option<Effect> {
         let rollout = self.o.rollout.as_ref()?;
         let ours = rollout.run_uid.as_deref() == Some(self.uid());
-        let under_way = !rollout.phase.is_terminal() && !rollout.phase.has_delivered();
-        let unwanted = !matches!(self.status.outcome, Some(RunOutcome::Promoted | RunOutcome::RolledBack));
-        (ours && under_way && unwanted)
-            .then(|| deliver::abort(rollout))
-            .flatten()
+        let unseen = self.status.rollout.as_ref().is_some_and(|r| r.uid.is_none());
+        let refused = matches!(self.status.outcome, Some(RunOutcome::Cancelled | RunOutcome::Rejected));
+        let unwanted = if rollout.phase.is_delivered() {
+            refused && unseen
+        } else {
+            !rollout.phase.is_terminal() && sends_back(&self.status)
+        };
+        (ours && unwanted).then(|| deliver::abort(rollout)).flatten()
     }
 
     /// The standing of a run that has ended.

@@ -1,7 +1,7 @@
 //! What a run sees of the objects around it.
 
 use flywheel_api::condition;
-use flywheel_api::flywheel_run::{FlywheelRunStatus, StageState, StageStatus};
+use flywheel_api::flywheel_run::{FlywheelRunStatus, RunOutcome, StageState, StageStatus};
 use flywheel_api::lineage::VersionRef;
 use flywheel_api::names;
 use flywheel_api::reference::UidRef;
@@ -127,7 +127,8 @@ pub struct Peer {
     pub waits_for_room: bool,
 }
 
-/// So long a run that could start a stage is expected to: later something must be in its way of which it says nothing.
+/// So long a run that could start a stage is expected to, and so long a run that waits for room lets it go first: later
+/// something must be in its way of which it says nothing.
 pub const SOON: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whether the decision about a run looks at its peers: only who begins, or starts a stage, lets others go first.
@@ -164,6 +165,15 @@ pub fn asks_for_live(run: &FlywheelRun) -> bool {
     status.outcome.is_none() && !delivers && !status.stages.iter().any(made)
 }
 
+/// Whether a Rollout of the run goes back that appears after the run has ended.
+#[must_use]
+pub fn sends_back(status: &FlywheelRunStatus) -> bool {
+    !matches!(
+        status.outcome,
+        None | Some(RunOutcome::Promoted | RunOutcome::RolledBack)
+    )
+}
+
 impl Peer {
     /// What another run must know of this one; nothing if it has ended or is being deleted.
     #[must_use]
@@ -179,16 +189,16 @@ impl Peer {
             begun: status.started_at.is_some(),
             running_stage: status.stages.iter().any(|s| s.state == StageState::Running),
             could_start: could_start(&status),
-            waits_for_room: condition::find(&status.conditions, condition::READY)
-                .is_some_and(|ready| ready.reason == "NamespaceFull"),
+            waits_for_room: condition::is_true(&status.conditions, condition::WAITING_FOR_ROOM),
         })
     }
 
-    /// Whether it is about to start a stage, or waits for the room to.
+    /// Whether it is about to start a stage, or waits for the room to, as a run sees it that has waited for room since
+    /// then: until that moment the brake may have held both, or nobody may have looked.
     #[must_use]
-    pub fn wants_room(&self, now: Timestamp) -> bool {
+    pub fn wants_room(&self, now: Timestamp, since: Timestamp) -> bool {
         let due = self.could_start.filter(|at| *at <= now && !self.running_stage);
-        due.is_some_and(|at| self.waits_for_room || now < at + SOON)
+        due.is_some_and(|at| self.waits_for_room || now < at.max(since) + SOON)
     }
 }
 

@@ -27,6 +27,12 @@ impl World {
         LiveView::served(target.as_ref(), plan, &self.all(Kind::ModelVersion))
     }
 
+    fn untold(&self, plan: Option<&RolloutPlan>) -> Option<String> {
+        let plan = plan?;
+        let target: Option<Deployment> = self.find(Kind::Deployment, &plan.target_ref.name);
+        LiveView::untold(target.as_ref(), plan)
+    }
+
     fn policies(&self, pipeline: Option<&FlywheelPipeline>) -> Policies {
         let all: Vec<BiasPolicy> = self.all(Kind::BiasPolicy);
         pipeline.map_or_else(Policies::default, |p| {
@@ -161,6 +167,7 @@ impl World {
             Some(s) => serde_json::from_value(s.data["rollout"].clone()).ok(),
             None => pipeline.as_ref().and_then(|p| p.spec.rollout.clone()),
         };
+        let delivered = plan.as_ref().filter(|_| run::asks_for_live(&run));
         let model = pipeline.as_ref().map(|p| p.spec.model.name.clone()).unwrap_or_default();
         let version = status
             .model_version
@@ -185,9 +192,8 @@ impl World {
                 .filter_map(run::Peer::of)
                 .collect::<Vec<_>>()
                 .into(),
-            live: self
-                .live_version(plan.as_ref().filter(|_| run::asks_for_live(&run)))
-                .into(),
+            live: self.live_version(delivered).into(),
+            untold: self.untold(delivered).into(),
             version: versions
                 .iter()
                 .find(|v| v.metadata.name.as_ref() == Some(&version))

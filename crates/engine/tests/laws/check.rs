@@ -194,6 +194,7 @@ fn only_what_was_looked_at_counts(world: &World) {
             jobs,
             peers,
             live,
+            untold,
             versions,
             version,
             rollout,

@@ -127,6 +127,26 @@ fn a_delivery_whose_creation_arrives_after_its_run_was_cancelled_goes_back() {
     assert_eq!(world.binding("eta"), Some(testing::uri(1)));
 }
 
+#[test]
+fn a_delivery_that_is_promoted_before_its_run_that_was_cancelled_looks_goes_back() {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "rollout/strategy/steps", json!([]));
+    let late = until(&mut world, delivers);
+    world.set(Kind::Run, "eta-request", "desiredState", "Cancel");
+    world.settle();
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Cancelled));
+    assert!(world.arrive(&late), "its name is free");
+    for _ in 0..20 {
+        world.look(Kind::Rollout, "eta-2");
+        world.run_deployments();
+    }
+    assert_eq!(phase(&world, "eta-2"), RolloutPhase::Promoted);
+    world.live(3);
+    assert_eq!(phase(&world, "eta-2"), RolloutPhase::RolledBack);
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Cancelled));
+}
+
 /// Two Rollouts without steps; the beginning of the later one hangs while the earlier one, promoted, goes back.
 #[test]
 fn a_rollout_that_begins_while_its_predecessor_goes_back_is_not_drifted() {

@@ -9,7 +9,7 @@ use flywheel_engine::rollout::Reading;
 use flywheel_engine::testing::{self, Kind, World};
 use serde_json::json;
 
-use crate::shop::{delivery, outcome, phase, rollout, run, shop, version};
+use crate::shop::{condition, delivery, outcome, phase, rollout, run, shop, version};
 
 #[test]
 fn a_better_version_is_approved_rolled_out_and_promoted() {
@@ -80,6 +80,53 @@ fn a_version_that_only_production_shows_to_be_broken_is_rolled_back() {
     assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
     assert_eq!(world.binding("eta"), Some(testing::uri(1)));
     assert_eq!(world.names(Kind::Deployment), ["eta"]);
+}
+
+/// A run whose target cannot be read from before it begins until its version is registered, at a level at which no person is
+/// asked.
+fn unread(spoil: fn(&mut World)) -> World {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "automationLevel", "FullyAutomated");
+    spoil(&mut world);
+    world.live(3);
+    assert!(run(&world, "eta-request").model_version.unwrap().uid.is_some());
+    world
+}
+
+/// It waits and says why; once the target can be read, it is known that the version was not compared with what serves.
+fn is_judged_when_the_target_can_be_read(mut world: World, why: &str, mend: fn(&mut World)) {
+    let waits = run(&world, "eta-request");
+    assert_eq!((waits.outcome, waits.gates.len()), (None, 0));
+    let ready = condition(&world, Kind::Run, "eta-request", "Ready");
+    let message = ready["message"].as_str().unwrap_or_default();
+    assert!(
+        ready["reason"] == "LiveVersionUnknown" && message.contains(why),
+        "{ready}"
+    );
+    mend(&mut world);
+    world.live(3);
+    let judged = run(&world, "eta-request");
+    assert_eq!(judged.outcome, Some(RunOutcome::Rejected));
+    assert_eq!(judged.gates[0].reason, "NotCompared");
+    assert!(world.names(Kind::Rollout).is_empty());
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn a_version_that_was_compared_with_nothing_is_not_delivered_because_the_target_was_missing() {
+    let world = unread(|w| w.delete(Kind::Deployment, "eta"));
+    is_judged_when_the_target_can_be_read(world, "Deployment eta, to which", |w| {
+        w.add(Kind::Deployment, &testing::target(4, Some(&testing::uri(1))));
+    });
+}
+
+#[test]
+fn a_version_that_was_compared_with_nothing_is_not_delivered_because_the_binding_could_not_be_read() {
+    const NAME: &str = "template/spec/containers/0/name";
+    let world = unread(|w| w.set(Kind::Deployment, "eta", NAME, "renamed"));
+    is_judged_when_the_target_can_be_read(world, "no container app", |w| {
+        w.set(Kind::Deployment, "eta", NAME, "app");
+    });
 }
 
 #[test]

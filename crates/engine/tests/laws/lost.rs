@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::check::Laws;
-use crate::shop::{delivery, outcome, phase, reason, rollout, run, shop};
+use crate::shop::{delivery, outcome, phase, reason, rollout, run, shop, version};
 
 /// Looks, one at a time, until that many writes were made; everything else happens as soon as it can.
 fn go(world: &mut World, writes: usize) -> bool {
@@ -157,6 +157,55 @@ fn a_run_whose_pipeline_was_replaced_as_it_began_does_not_begin_for_the_other_on
     world.live(2);
     assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Failed));
     assert!(world.names(Kind::Job).is_empty());
+}
+
+/// A run that waits for a person, with a bias policy.
+fn judged() -> World {
+    let mut world = shop();
+    world.add(Kind::BiasPolicy, &testing::policy("airports"));
+    world.set(Kind::Pipeline, "eta", "biasPolicies", json!([{ "name": "airports" }]));
+    world.live(1);
+    world
+}
+
+/// The status of the run is lost, and its version knows what it knew.
+fn lose_that_of_the_run(world: &mut World) {
+    let before = version(world, "eta-2").status.unwrap();
+    assert!(!before.evaluations.is_empty() && !before.bias.is_empty() && !before.approvals.is_empty());
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(2);
+    let after = version(world, "eta-2").status.unwrap();
+    assert_eq!(after.evaluations, before.evaluations);
+    assert_eq!(after.bias, before.bias);
+    assert_eq!(after.approvals, before.approvals);
+    assert_eq!(after.lineage, before.lineage, "nothing happened to the version");
+}
+
+#[test]
+fn a_version_does_not_forget_its_verdicts_and_approvals_when_the_status_of_its_run_is_lost() {
+    let mut world = judged();
+    world.person("jane", Approve);
+    world.live(2);
+    assert!(phase(&world, "eta-2").holds_target());
+    lose_that_of_the_run(&mut world);
+    world.set(Kind::Rollout, "eta-2", "desiredState", "RollBack");
+    world.live(2);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::RolledBack));
+    lose_that_of_the_run(&mut world);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::RolledBack));
+}
+
+#[test]
+fn a_version_shows_what_its_run_says_that_judged_anew_after_its_status_was_lost() {
+    let mut world = judged();
+    let before = version(&world, "eta-2").status.unwrap();
+    world.set(Kind::BiasPolicy, "airports", "objectives/0/limit/max", "1");
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(2);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Rejected));
+    let after = version(&world, "eta-2").status.unwrap();
+    assert_eq!(after.bias, run(&world, "eta-request").bias);
+    assert_ne!(after.bias, before.bias);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use flywheel_api::FlywheelRun;
 use flywheel_api::flywheel_run::StageState;
-use flywheel_engine::testing::{self, Held, Kind, World};
+use flywheel_engine::testing::{self, Ending, Held, Kind, World};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -45,6 +45,36 @@ fn look_at_the_others(world: &mut World) {
             world.look(kind, &name);
         }
     }
+}
+
+/// All runs are looked at in the same world; their writes arrive afterwards.
+fn look_together(world: &mut World) {
+    let held: Vec<Held> = RUNS.iter().filter_map(|name| world.hold(Kind::Run, name)).collect();
+    held.iter().for_each(|write| {
+        world.arrive(write);
+    });
+}
+
+/// Only the run that was created first begins to work, however often all of them are looked at together.
+fn the_first_alone_begins(world: &mut World) {
+    assert!(at_work(world).is_empty());
+    for _ in 0..5 {
+        look_together(world);
+        assert_eq!(at_work(world), BTreeSet::from(["a".to_owned()]));
+    }
+}
+
+/// Runs whose next attempt could have started minutes ago, when nobody looked.
+fn unattended() -> World {
+    let mut world = crowd(6);
+    world.endings.insert("train".to_owned(), Ending::Evicted);
+    world.settle();
+    world.run_jobs();
+    world.settle();
+    world.endings.clear();
+    world.pass(300);
+    world.settings.max_runs_per_namespace = 1;
+    world
 }
 
 /// Whether all stages of all runs are done.
@@ -94,4 +124,34 @@ fn the_runs_that_were_created_first_are_the_first_at_work() {
     assert_eq!(at_work(&world), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
     let wait = crate::shop::reason(&world, Kind::Run, "c");
     assert_eq!(wait, "NamespaceFull");
+}
+
+#[test]
+fn runs_that_the_brake_held_for_long_keep_to_the_maximum_when_it_is_released() {
+    let mut world = crowd(0);
+    world.settle();
+    world.settings.brake.engaged = true;
+    world.settle();
+    assert_eq!(crate::shop::reason(&world, Kind::Run, "f"), "Braked");
+    world.pass(300);
+    world.settings.max_runs_per_namespace = 1;
+    world.settings.brake.engaged = false;
+    the_first_alone_begins(&mut world);
+}
+
+#[test]
+fn runs_that_could_have_started_while_nobody_looked_keep_to_the_maximum() {
+    the_first_alone_begins(&mut unattended());
+}
+
+#[test]
+fn a_run_that_could_start_and_is_never_looked_at_keeps_others_waiting_for_a_minute_and_no_longer() {
+    let mut world = unattended();
+    world.panics.insert((Kind::Run, "a".to_owned()));
+    look_together(&mut world);
+    look_together(&mut world);
+    assert!(at_work(&world).is_empty(), "{:?}", at_work(&world));
+    world.pass(61);
+    look_together(&mut world);
+    assert_eq!(at_work(&world), BTreeSet::from(["b".to_owned()]));
 }

@@ -198,7 +198,24 @@ fn a_run_may_stop_its_own_rollout_and_nothing_else() {
     };
     assert_eq!(asked("Abort", true), [""; 0]);
     assert_eq!(asked("Promote", true), ["I15"]);
+    assert_eq!(asked("RollBack", true), ["I15"]);
     assert_eq!(asked("Abort", false), ["I15"]);
+}
+
+#[test]
+fn a_run_may_take_back_its_own_rollout_that_was_promoted() {
+    let asked = |state: &str| {
+        let mut turn = Turn::at_last_step();
+        turn.promote(LEVEL, None);
+        turn.bind();
+        turn.end();
+        turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
+            o["spec"]["desiredState"] = json!(state);
+        });
+        broken(&turn.story)
+    };
+    assert_eq!(asked("RollBack"), [""; 0]);
+    assert_eq!(asked("Abort"), ["I15"]);
 }
 
 #[test]
