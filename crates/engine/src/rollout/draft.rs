@@ -82,7 +82,7 @@ impl<'a> Draft<'a> {
     /// The level in force, never freer than at an earlier decision; nothing for a Rollout without pipeline.
     pub(super) fn level(&self) -> Option<AutomationLevel> {
         let pipeline = self.o.pipeline.as_ref()?;
-        let mut before = self.status.decisions.iter().filter_map(|d| d.level);
+        let before = self.status.decisions.iter().filter_map(|d| d.level);
         if pipeline.unreadable {
             // The level that was in force: a stricter one could keep a check from going back.
             return before.min().or(Some(pipeline.level));
