@@ -100,6 +100,12 @@ pub fn due(schedule: &ScheduleTrigger, after: Timestamp, now: Timestamp) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use jiff::tz;
+
     use super::*;
 
     fn schedule(cron: &str, zone: &str) -> ScheduleTrigger {
@@ -178,6 +184,30 @@ mod tests {
             let nightly = schedule("0 5 * * *", zone);
             assert!(check(&nightly).unwrap_err().contains("half an hour"), "{zone}");
             assert_eq!(next(&nightly, at("2026-04-04T12:00:00Z")), None);
+        }
+    }
+
+    #[test]
+    fn in_every_zone_that_is_taken_the_search_for_a_moment_ends() {
+        for zone in tz::db().available() {
+            let (ended, end) = mpsc::channel();
+            let name = zone.to_string();
+            thread::spawn(move || {
+                let changes = tz::TimeZone::get(&name).expect("a zone");
+                let changes = changes.following(START).take(2).map(|c| c.timestamp());
+                for change in changes.chain([START]) {
+                    for cron in ["0 5 * * *", "30 * * * *"] {
+                        let before = change - SignedDuration::from_hours(5);
+                        let trigger = schedule(cron, &name);
+                        let all = moments(&trigger, before);
+                        let found = all.map_or(0, |all| all.take(8).count());
+                        assert!(found == 8 || name.starts_with("Australia/L"), "{cron} {name}: {found}");
+                    }
+                }
+                ended.send(()).expect("somebody waits");
+            });
+            let ends = end.recv_timeout(Duration::from_secs(20));
+            assert_eq!(ends, Ok(()), "{zone}");
         }
     }
 

@@ -90,7 +90,7 @@ fn a_run_that_waited_for_what_could_not_be_read_goes_on_afterwards() {
     world.live(15);
     assert!(world.names(Kind::Job).is_empty());
     world.unreadable.clear();
-    world.live(1);
+    world.live(15);
     assert_eq!(run(&world, "eta-request").stage, "Approval");
 }
 
