@@ -172,6 +172,7 @@ fn is_call(before: &str) -> bool {
         "Hold::waiting(",
         "Standing::new(kind,",
         "Next::Wait(",
+        "turn.missing(",
         "condition::FRESH,",
         "condition::READY,",
         "draft.act(",

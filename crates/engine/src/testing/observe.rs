@@ -179,19 +179,13 @@ impl World {
         let named = status.rollout.as_ref().map_or(version.as_str(), |r| r.name.as_str());
         let rollout: Option<Rollout> = self.find(Kind::Rollout, named);
         let uid = run.metadata.uid.clone().unwrap_or_default();
-        let runs: Vec<FlywheelRun> = self.all(Kind::Run);
         Some(RunObservation {
             now: self.now,
             settings: self.settings.clone(),
             policies: self.policies(pipeline.as_ref()).into(),
             snapshot,
             jobs: self.jobs(&uid).into(),
-            peers: runs
-                .iter()
-                .filter(|r| run::asks_for_peers(&run) && r.metadata.uid != run.metadata.uid)
-                .filter_map(run::Peer::of)
-                .collect::<Vec<_>>()
-                .into(),
+            peers: self.peers(&run).into(),
             live: self.live_version(delivered).into(),
             untold: self.untold(delivered).into(),
             version: versions
@@ -202,20 +196,32 @@ impl World {
             versions: versions.iter().map(VersionFact::of).collect::<Vec<_>>().into(),
             rollout: rollout.as_ref().map(RolloutView::of).into(),
             approvals: self.approvals(&[name, version.as_str()]).into(),
-            unreadable: run::Unreadable {
-                pipeline: self
-                    .strange(Kind::Pipeline, |n, _| n == run.spec.pipeline_ref.name)
-                    .into(),
-                versions: self
-                    .strange(Kind::ModelVersion, |n, v| {
-                        v["spec"]["modelName"] == *model || n == version
-                    })
-                    .into(),
-                rollout: self.strange(Kind::Rollout, |n, _| n == named).into(),
-            },
+            unreadable: self.unreadable_around(&run, &model, named),
             pipeline: pipeline.into(),
             run,
         })
+    }
+
+    /// Other runs, if they count.
+    fn peers(&self, run: &FlywheelRun) -> Vec<run::Peer> {
+        let all: Vec<FlywheelRun> = self.all(Kind::Run);
+        let others = all
+            .iter()
+            .filter(|r| run::asks_for_peers(run) && r.metadata.uid != run.metadata.uid);
+        others.filter_map(run::Peer::of).collect()
+    }
+
+    /// What a run depends on and cannot be read: its pipeline, versions of this model, and the Rollout of this name.
+    fn unreadable_around(&self, run: &FlywheelRun, model: &str, rollout: &str) -> run::Unreadable {
+        let pipeline = &run.spec.pipeline_ref.name;
+        let version = run.status.as_ref().and_then(|s| s.model_version.as_ref());
+        let version = version.map_or("", |v| &v.name);
+        let of_model = |name: &str, found: &Value| found["spec"]["modelName"] == *model || name == version;
+        run::Unreadable {
+            pipeline: self.strange(Kind::Pipeline, |name, _| name == pipeline).into(),
+            versions: self.strange(Kind::ModelVersion, of_model).into(),
+            rollout: self.strange(Kind::Rollout, |name, _| name == rollout).into(),
+        }
     }
 
     /// A snapshot as it is read back.
