@@ -125,13 +125,18 @@ impl Decimal {
         self.0.parse().ok().filter(|v: &f64| v.is_finite())
     }
 
-    /// The text for a measured number, with at most six digits after the point; nothing for NaN and infinities.
+    /// The text for a measured number; nothing for NaN, infinities and numbers of more than 15 digits.
+    ///
+    /// Six digits after the point, and more for small numbers until seven digits count, up to the twelve that the
+    /// pattern allows. What is smaller still becomes 0.
     #[must_use]
     pub fn from_f64(value: f64) -> Option<Self> {
         if !value.is_finite() || value.abs() >= 1e15 {
             return None;
         }
-        let text = format!("{value:.6}");
+        let enough = |digits: &u8| value.abs() * 10_f64.powi(i32::from(*digits)) >= 1e6;
+        let digits = usize::from((6..12).find(enough).unwrap_or(12));
+        let text = format!("{value:.digits$}");
         let text = text.trim_end_matches('0').trim_end_matches('.');
         Some(Self(if text == "-0" || text.is_empty() {
             "0".to_owned()
@@ -220,11 +225,22 @@ mod tests {
     }
 
     #[test]
-    fn decimals_round_to_six_digits_and_drop_zeros() {
+    fn decimals_are_rounded_and_drop_zeros() {
         assert_eq!(Decimal::from_f64(12.5), Some("12.5".into()));
-        assert_eq!(Decimal::from_f64(-0.000_000_1), Some("0".into()));
+        assert_eq!(Decimal::from_f64(17.083_333_333), Some("17.083333".into()));
+        assert_eq!(Decimal::from_f64(0.1 + 0.2), Some("0.3".into()));
+        assert_eq!(Decimal::from_f64(0.0), Some("0".into()));
         assert_eq!(Decimal::from_f64(3.0), Some("3".into()));
         assert_eq!(Decimal::from_f64(f64::NAN), None);
+    }
+
+    #[test]
+    fn small_decimals_keep_seven_digits_within_the_twelve_of_the_pattern() {
+        assert_eq!(Decimal::from_f64(-0.000_000_1), Some("-0.0000001".into()));
+        assert_eq!(Decimal::from_f64(0.012_345_678_9), Some("0.01234568".into()));
+        assert_eq!(Decimal::from_f64(4.9e-7), Some("0.00000049".into()));
+        assert_eq!(Decimal::from_f64(1e-12), Some("0.000000000001".into()));
+        assert_eq!(Decimal::from_f64(-1e-13), Some("0".into()));
     }
 
     #[test]

@@ -174,41 +174,60 @@ fn is_digest(digest: &Digest) -> bool {
         .is_some_and(|hex| hex.len() == 64 && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)))
 }
 
-fn decimal(what: &str, value: f64) -> Result<Decimal, String> {
-    Decimal::from_f64(value).ok_or_else(|| format!("{what}: {value} is no number of less than 16 digits"))
+/// The number as it is kept and judged; `scale` is the largest of the metric's numbers.
+fn decimal(what: &str, value: f64, scale: f64) -> Result<Decimal, String> {
+    let kept =
+        Decimal::from_f64(value).ok_or_else(|| format!("{what}: {value} is no number of less than 16 digits"))?;
+    // Beside the other numbers it may be the noise of their computation, and then 0 is right.
+    if kept.as_str() == "0" && value.abs() > 1e-9 * scale {
+        return Err(format!(
+            "{what}: {value:e} would be 0 with the 12 digits after the point that are kept: report it in a larger unit"
+        ));
+    }
+    Ok(kept)
+}
+
+/// The largest of the numbers of a metric, whatever their signs.
+fn largest(numbers: &[Option<f64>]) -> f64 {
+    numbers.iter().flatten().fold(0.0, |most, n| n.abs().max(most))
 }
 
 fn metric(m: &WireMetric) -> Result<Metric, String> {
     let what = format!("metric {}", m.name);
-    let (low, high) = interval(&what, m.value, m.low, m.high)?;
+    let scale = largest(&[Some(m.value), m.low, m.high, m.baseline.as_ref().map(|b| b.value)]);
+    let (low, high) = interval(&what, m.value, m.low, m.high, scale)?;
     if m.samples.is_some_and(|s| s < 0) {
         return Err(format!("{what}: samples must not be negative"));
     }
     Ok(Metric {
         name: m.name.clone(),
-        value: decimal(&what, m.value)?,
+        value: decimal(&what, m.value, scale)?,
         samples: m.samples,
         low,
         high,
         level: m.level.map(|l| level(&what, l)).transpose()?,
-        baseline: m.baseline.as_ref().map(|b| baseline(&what, m.value, b)).transpose()?,
+        baseline: m
+            .baseline
+            .as_ref()
+            .map(|b| baseline(&what, m.value, b, scale))
+            .transpose()?,
     })
 }
 
 fn level(what: &str, value: f64) -> Result<Decimal, String> {
     if value > 0.0 && value < 1.0 {
-        return decimal(what, value);
+        return decimal(what, value, value);
     }
     Err(format!("{what}: level {value} must lie between 0 and 1, such as 0.95"))
 }
 
 type Bounds = (Option<Decimal>, Option<Decimal>);
 
-fn interval(what: &str, value: f64, low: Option<f64>, high: Option<f64>) -> Result<Bounds, String> {
+fn interval(what: &str, value: f64, low: Option<f64>, high: Option<f64>, scale: f64) -> Result<Bounds, String> {
     match (low, high) {
         (None, None) => Ok((None, None)),
         (Some(low), Some(high)) if low <= value && value <= high => {
-            Ok((Some(decimal(what, low)?), Some(decimal(what, high)?)))
+            Ok((Some(decimal(what, low, scale)?), Some(decimal(what, high, scale)?)))
         }
         (Some(low), Some(high)) => Err(format!(
             "{what}: the interval [{low}, {high}] does not hold the value {value}"
@@ -217,14 +236,17 @@ fn interval(what: &str, value: f64, low: Option<f64>, high: Option<f64>) -> Resu
     }
 }
 
-fn baseline(what: &str, value: f64, b: &WireBaseline) -> Result<MetricBaseline, String> {
+fn baseline(what: &str, value: f64, b: &WireBaseline, scale: f64) -> Result<MetricBaseline, String> {
     if b.version.is_empty() || b.version.len() > 253 {
         return Err(format!("{what}: baseline.version must be the name of the live version"));
     }
     let expected = value - b.value;
-    // Rounding in the stage's own output is fine; another sign or scale is not.
-    let tolerance = 1e-3 * (1.0 + value.abs().max(b.value.abs()));
-    if (expected - b.difference).abs() > tolerance {
+    // Rounding in the stage's own output is fine, and a little noise; another sign or scale is not.
+    let tolerance = 1e-3 * value.abs().max(b.value.abs()) + rounding([value, b.value, b.difference]);
+    let far = (expected - b.difference).abs() > tolerance;
+    // Rounding never turns a sign: an interval on the other side of zero is that of the opposite difference.
+    let opposite = (b.low > 0.0 && expected < 0.0) || (b.high < 0.0 && expected > 0.0);
+    if far || opposite {
         return Err(format!(
             "{what}: baseline.difference is {}, value minus baseline is {expected}",
             b.difference
@@ -235,14 +257,25 @@ fn baseline(what: &str, value: f64, b: &WireBaseline) -> Result<MetricBaseline, 
         b.difference,
         Some(b.low),
         Some(b.high),
+        scale,
     )?;
     Ok(MetricBaseline {
         version: b.version.clone(),
-        value: decimal(what, b.value)?,
-        difference: decimal(what, b.difference)?,
+        value: decimal(what, b.value, scale)?,
+        difference: decimal(what, b.difference, scale)?,
         low: low.unwrap_or_default(),
         high: high.unwrap_or_default(),
     })
+}
+
+/// How far the three numbers of a difference can be apart by being rounded to the digits that they were reported with,
+/// by half a unit of the last digit each.
+fn rounding(numbers: [f64; 3]) -> f64 {
+    let after_the_point = |n: &f64| n.to_string().split_once('.').map_or(0, |(_, digits)| digits.len());
+    let digits = numbers.iter().map(after_the_point).max().unwrap_or(0);
+    let unit = 10_f64.powi(-i32::try_from(digits).unwrap_or(i32::MAX));
+    // Whole numbers may be counts: these are not rounded.
+    (1.5 * unit).min(1e-3)
 }
 
 /// Columns that a table of groups may have.
@@ -318,11 +351,13 @@ fn row(what: &str, columns: &[String], cells: &[Value], level: Option<&Decimal>)
         .ok_or_else(|| format!("{what}: value is missing"))?;
     let samples = row.cell("samples").and_then(Value::as_i64).filter(|s| *s >= 0);
     let samples = samples.ok_or_else(|| format!("{what}: samples must be a whole number from 0"))?;
-    let (low, high) = interval(&what, value, row.number("low")?, row.number("high")?)?;
-    let baseline = row.baseline(&what, value)?;
+    let (low, high) = (row.number("low")?, row.number("high")?);
+    let scale = largest(&[Some(value), low, high, row.number("baseline")?]);
+    let (low, high) = interval(&what, value, low, high, scale)?;
+    let baseline = row.baseline(&what, value, scale)?;
     Ok(Metric {
         name: group.to_owned(),
-        value: decimal(&what, value)?,
+        value: decimal(&what, value, scale)?,
         samples: Some(samples),
         low,
         high,
@@ -361,7 +396,7 @@ impl<'a> Row<'a> {
     }
 
     /// The paired comparison with the live version, whose name a table does not repeat.
-    fn baseline(&self, what: &str, value: f64) -> Result<Option<MetricBaseline>, String> {
+    fn baseline(&self, what: &str, value: f64, scale: f64) -> Result<Option<MetricBaseline>, String> {
         let paired = [
             self.number("baseline")?,
             self.number("difference")?,
@@ -380,7 +415,7 @@ impl<'a> Row<'a> {
                 };
                 Ok(Some(MetricBaseline {
                     version: String::new(),
-                    ..baseline(what, value, &wire)?
+                    ..baseline(what, value, &wire, scale)?
                 }))
             }
             _ => Err(format!(

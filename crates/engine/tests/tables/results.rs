@@ -1,7 +1,10 @@
 //! What can be wrong with a stage's result: every case is an Error with a sentence, never a pass.
 
 use flywheel_api::FlywheelRun;
-use flywheel_api::flywheel_run::{RunOutcome, StageFailure};
+use flywheel_api::flywheel_run::{RunOutcome, StageFailure, StageStatus};
+use flywheel_api::gate::GateSpec;
+use flywheel_api::reference::Verdict;
+use flywheel_engine::gate::judge;
 use flywheel_engine::testing::{self, Ending, Kind, World};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -128,4 +131,92 @@ fn a_table_of_groups_that_is_reported_twice_is_refused() {
     });
     let failure = failure(&mut world, "evaluate", document).unwrap();
     assert!(failure.message.contains("reported twice"), "{}", failure.message);
+}
+
+/// A metric that was compared with the live version: its value, that of the live version, and the difference with its
+/// interval.
+fn compared(value: f64, live: f64, [low, difference, high]: [f64; 3]) -> Value {
+    json!({ "name": "mae", "value": value, "samples": 5000, "level": 0.95,
+        "baseline": { "version": "eta-1", "value": live, "difference": difference, "low": low, "high": high } })
+}
+
+/// What is kept of an evaluation after this change.
+fn kept(change: impl FnOnce(&mut Value)) -> Vec<StageStatus> {
+    let mut world = at("evaluate");
+    let document = report(&world, "evaluate", change);
+    assert_eq!(failure(&mut world, "evaluate", document), None);
+    let run: FlywheelRun = world.get(Kind::Run, "eta-request");
+    run.status.unwrap().stages
+}
+
+/// What a gate says of that metric.
+fn said(mut gate: Value, metric: Value) -> (Verdict, String) {
+    gate["name"] = json!("error");
+    gate["metric"] = json!("mae");
+    let gate: GateSpec = testing::object(gate);
+    let said = judge(&gate, &kept(|d| d["metrics"][0] = metric), Some("eta-1"));
+    (said.verdict, said.reason)
+}
+
+#[rstest]
+#[case::worse(compared(4e-7, 1e-7, [2e-7, 3e-7, 4e-7]), Verdict::Fail, "WorseThanLive")]
+#[case::better(compared(1e-7, 4e-7, [-4e-7, -3e-7, -2e-7]), Verdict::Pass, "NotWorseThanLive")]
+fn a_tiny_metric_is_not_judged_as_zero_beside_the_live_version(
+    #[case] metric: Value,
+    #[case] verdict: Verdict,
+    #[case] reason: &str,
+) {
+    let gate = json!({ "compareTo": "LiveVersion", "direction": "Minimize" });
+    assert_eq!(said(gate, metric), (verdict, reason.to_owned()));
+}
+
+#[test]
+fn a_tiny_metric_is_not_judged_as_zero_beside_a_limit() {
+    let metric = json!({ "name": "mae", "value": 4.9e-7, "samples": 5000 });
+    let expected = (Verdict::Fail, "LimitBreached".to_owned());
+    assert_eq!(said(json!({ "max": "0.0000001" }), metric), expected);
+}
+
+#[test]
+fn a_tiny_metric_of_a_group_is_not_kept_as_zero() {
+    let stages = kept(|d| d["groups"][0]["rows"][0] = json!(["hub", 4e-7, 4000, 3e-7, 5e-7, 1e-7, 3e-7, 2e-7, 4e-7]));
+    let evaluate = stages.iter().find(|s| s.name == "evaluate").unwrap();
+    let hub = &evaluate.result.as_ref().unwrap().groups[0].groups[0];
+    let baseline = hub.baseline.as_ref().unwrap();
+    assert_eq!((hub.value.as_str(), baseline.low.as_str()), ("0.0000004", "0.0000002"));
+}
+
+#[rstest]
+#[case::value(json!({ "name": "mae", "value": 4e-13, "samples": 5000 }))]
+#[case::difference(compared(1.3e-12, 1e-12, [2e-13, 3e-13, 4e-13]))]
+fn a_number_that_would_be_kept_as_zero_is_refused(#[case] metric: Value) {
+    let mut world = at("evaluate");
+    let document = report(&world, "evaluate", |d| d["metrics"][0] = metric);
+    let failure = failure(&mut world, "evaluate", document).unwrap();
+    assert!(failure.message.contains("metric mae"), "{}", failure.message);
+    assert!(failure.message.contains("in a larger unit"), "{}", failure.message);
+}
+
+#[rstest]
+#[case::small(compared(0.0004, 0.0001, [-0.0004, -0.0003, -0.0002]))]
+#[case::tiny(compared(4e-7, 1e-7, [-4e-7, -3e-7, -2e-7]))]
+#[case::of_large_numbers(compared(0.9312, 0.9308, [-0.0006, -0.0004, -0.0002]))]
+#[case::of_another_scale(compared(0.0004, 0.0001, [0.00002, 0.00003, 0.00004]))]
+#[case::none_from_zero(compared(0.0008, 0.0, [0.0, 0.0, 0.0]))]
+fn a_small_difference_of_another_sign_or_scale_is_refused(#[case] metric: Value) {
+    let mut world = at("evaluate");
+    let document = report(&world, "evaluate", |d| d["metrics"][0] = metric);
+    let failure = failure(&mut world, "evaluate", document).unwrap();
+    assert!(failure.message.contains("value minus baseline"), "{}", failure.message);
+}
+
+#[rstest]
+#[case::rounded_to_four_digits(compared(0.0512, 0.0498, [0.0001, 0.0013, 0.0025]))]
+#[case::noise(compared(0.1 + 0.2, 0.3, [-1e-17, 5.5e-17, 6e-17]))]
+#[case::single_precision(compared(12.000_001, 12.0, [-0.1, 0.000_000_2, 0.1]))]
+#[case::the_same_model(compared(0.0004, 0.0004, [0.0, 0.0, 0.0]))]
+fn a_difference_that_is_rounded_or_has_noise_is_taken(#[case] metric: Value) {
+    let mut world = at("evaluate");
+    let document = report(&world, "evaluate", |d| d["metrics"][0] = metric);
+    assert_eq!(failure(&mut world, "evaluate", document), None);
 }
