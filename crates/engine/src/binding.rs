@@ -141,12 +141,19 @@ pub fn set(template: &mut PodTemplateSpec, binding: &Binding, value: &str, versi
         match &binding.name {
             Some(name) if binding.type_ == BindingType::DeploymentEnv => {
                 let env = container.env.get_or_insert_default();
-                env.retain(|e| e.name != *name);
-                env.push(EnvVar {
+                let ours = EnvVar {
                     name: name.clone(),
                     value: Some(value.to_owned()),
                     value_from: None,
-                });
+                };
+                // It keeps its place: a variable may refer to those that stand before it.
+                if env.iter().all(|e| e.name != *name) {
+                    env.push(ours);
+                } else {
+                    for variable in env.iter_mut().filter(|e| e.name == *name) {
+                        variable.clone_from(&ours);
+                    }
+                }
             }
             _ => container.image = Some(value.to_owned()),
         }

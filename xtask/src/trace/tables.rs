@@ -45,7 +45,7 @@ pub const ROLLOUT: &[(&str, &[&str])] = &[
     ("Promoted", &["RollingBack"]),
     ("RolledBack", &[]),
     ("Aborted", &[]),
-    ("Superseded", &[]),
+    ("Superseded", &["RollingBack"]),
     ("Failed", &[]),
 ];
 

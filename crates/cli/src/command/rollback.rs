@@ -37,8 +37,8 @@ pub async fn run(cluster: &Cluster, args: &Rollback) -> Result<u8, Error> {
 async fn last_to(cluster: &Cluster, target: &str) -> Result<Rollout, Error> {
     let mut all = to(cluster, target).await?;
     all.retain(|r| {
-        let phase = rollout_status(r).phase;
-        phase.holds_target() || phase.is_delivered()
+        let status = rollout_status(r);
+        status.phase.holds_target() || (status.phase.has_delivered() && status.promoted_at.is_some())
     });
     all.sort_by(|a, b| newest_first(&a.metadata, &b.metadata));
     match all.into_iter().next() {
@@ -65,14 +65,13 @@ async fn go_back(cluster: &Cluster, args: &Rollback, rollout: &Rollout) -> Resul
             "Rollout {name} does not say any more what serves on Deployment {target}, Rollout {later} does: roll that one back, or name the version with `{other}`"
         ));
     }
-    if matches!(
-        status.phase,
-        RolloutPhase::RollingBack
-            | RolloutPhase::RolledBack
-            | RolloutPhase::Aborted
-            | RolloutPhase::Failed
-            | RolloutPhase::Superseded
-    ) {
+    let over = match status.phase {
+        RolloutPhase::RollingBack | RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed => true,
+        // Its version came to serve, and the Rollout that took its place went back.
+        RolloutPhase::Superseded => status.promoted_at.is_none(),
+        _ => false,
+    };
+    if over {
         return refused(format!(
             "Rollout {name} is {} already ({}): to deliver another version, run `{other}`",
             status.phase.name(),

@@ -49,7 +49,7 @@ fn goes_back_to<'a>(o: &'a ModelVersionObservation, name: &str) -> Option<&'a De
     o.rollouts.iter().find(|r| {
         let back = r.baseline.as_deref() == Some(name) && r.candidate != name;
         let under_way = r.phase.holds_target() || r.phase == RolloutPhase::Observing;
-        back && (under_way || (r.phase == RolloutPhase::Promoted && r.serves))
+        back && (under_way || (r.phase.has_delivered() && r.serves))
     })
 }
 
@@ -114,6 +114,8 @@ mod tests {
             (RolloutPhase::Observing, true, true),
             (RolloutPhase::Promoted, true, true),
             (RolloutPhase::Promoted, false, false),
+            (RolloutPhase::Superseded, true, true),
+            (RolloutPhase::Superseded, false, false),
             (RolloutPhase::RolledBack, false, false),
         ] {
             let o = observed(false, phase, candidate_serves);

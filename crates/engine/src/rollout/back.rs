@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::draft::{Draft, Why};
 use super::facts::{Carried, is_complete, is_paused, replicas};
 use super::{candidate, promote};
-use crate::binding;
+use crate::binding::{self, BindingError};
 use crate::decision::{Action, Decision, PatchKind};
 use crate::standing::{Kind, Standing, shorten};
 
@@ -81,10 +81,13 @@ pub(super) fn took_over(draft: &Draft<'_>) -> bool {
     draft.status.weights.as_ref().is_some_and(|w| w.actual == 100)
 }
 
-/// Whether the plan took replicas from the baseline.
+/// Whether the plan took replicas from the baseline. Before a version counts as promoted, its target has them back: how
+/// many it has afterwards is its owner's will.
 pub(super) fn is_shrunk(draft: &Draft<'_>) -> bool {
     let intended = draft.status.weights.as_ref().map(|w| w.baseline_replicas);
-    draft.plan().capacity.baseline == BaselineCapacity::ShrinkWithWeight && intended < draft.status.baseline_replicas
+    draft.plan().capacity.baseline == BaselineCapacity::ShrinkWithWeight
+        && draft.status.promoted_at.is_none()
+        && intended < draft.status.baseline_replicas
 }
 
 /// Gives the target the replicas back that the plan took; nothing if it has them.
@@ -102,6 +105,12 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     let carried = draft.carried(target);
     if let Some(taker) = draft.taker(target).filter(|_| !matches!(carried, Carried::Baseline)) {
         return give_way(draft, &taker.name);
+    }
+    if let Carried::Unreadable(error) = &carried
+        && took_over(&draft)
+        && let Some(standing) = unreadable(&mut draft, error)
+    {
+        return draft.rest(standing);
     }
     if matches!(carried, Carried::Candidate) {
         if promote::note_takeover(&mut draft) {
@@ -142,6 +151,18 @@ fn give_way(draft: Draft<'_>, name: &str) -> Decision<RolloutStatus> {
 fn close(draft: &Draft<'_>, target: &Deployment) -> Option<Action> {
     let untouched = matches!(draft.carried(target), Carried::Baseline);
     outdate(target, draft.uid()).filter(|_| untouched)
+}
+
+/// The target took the version over, and nobody can say where its binding stands now: the way back waits until it can
+/// be read. A Rollout that is being deleted waits for that no longer than for pods; then it leaves the target as it is.
+fn unreadable(draft: &mut Draft<'_>, error: &BindingError) -> Option<Standing> {
+    if !draft.is_deleting() {
+        // For the pods the time counts from when the way back can go on.
+        draft.status.progress_since = None;
+    } else if draft.overdue() {
+        return None;
+    }
+    Some(Standing::new(Kind::Stalled, error.reason(), format!("{error}.")))
 }
 
 /// Leaves the UID of what is over on the target, unless it is there: what was decided before is refused.
@@ -217,6 +238,7 @@ fn end(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     };
     let end = match draft.target().map(|t| draft.carried(t)) {
         Some(Carried::Foreign(_)) => "The target carries a foreign value, which was left alone.",
+        Some(Carried::Unreadable(_)) => "The binding of the target cannot be read, so the target was left as it is.",
         _ => end,
     };
     let message = format!("{} {end}", draft.status.outcome_reason);

@@ -2,12 +2,12 @@
 
 use flywheel_api::RolloutStatus;
 use flywheel_api::names::FINALIZER_ROLLOUT;
-use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
+use flywheel_api::rollout::RolloutDesiredState;
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin};
-use super::{back, candidate, show};
+use super::{back, came_to_serve, candidate, show};
 use crate::decision::{Action, ChildKind, Decision, Effect, ObjectKey, Patch, PatchKind, Wait};
 
 fn set_finalizers(draft: &Draft<'_>, finalizers: &[String], why: String) -> Effect {
@@ -63,7 +63,7 @@ pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
         return draft.clean(standing, candidate::delete(found), why);
     }
     let asked = draft.o.rollout.spec.desired_state == RolloutDesiredState::RollBack;
-    if !asked || draft.status.phase != RolloutPhase::Promoted {
+    if !asked || !came_to_serve(&draft.status) {
         return draft.rest(standing);
     }
     let Some(obstacle) = irrevocable(&draft) else {

@@ -193,16 +193,8 @@ impl<'a> Draft<'a> {
     /// Whether another Rollout may still go back to what it found on this target.
     pub(super) fn may_go_back(&self, target: &Deployment) -> bool {
         let delivered = |p: &&Peer| p.target_uid == target.metadata.uid && p.candidate.is_some();
-        let phases = [
-            RolloutPhase::Promoted,
-            RolloutPhase::Observing,
-            RolloutPhase::RollingBack,
-        ];
-        self.o
-            .others
-            .iter()
-            .filter(delivered)
-            .any(|p| phases.contains(&p.phase))
+        let may = |p: &Peer| p.phase == RolloutPhase::RollingBack || p.phase.has_delivered();
+        self.o.others.iter().filter(delivered).any(may)
     }
 
     /// The Rollout that took the target after this one had promoted its version.

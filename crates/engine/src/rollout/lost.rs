@@ -74,6 +74,8 @@ fn resume(mut draft: Draft<'_>, target: &Deployment, wanted: String, note: Basel
         let message = format!("The status was lost; Rollout {other} has begun since, so this one had been promoted.");
         return draft.end(RolloutPhase::Promoted, &Why::new("StatusLost", message));
     }
+    // The candidate went only after the target had all its replicas: how many it has now is its owner's will.
+    draft.status.weights.get_or_insert_default().baseline_replicas = note.replicas;
     promote::enter(&mut draft);
     let message = "The status was lost; the target carries the version, so its promotion is finished.";
     draft.remember("Rebuild", &Why::new("StatusLost", message), None, true);

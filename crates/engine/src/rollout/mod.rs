@@ -58,8 +58,13 @@ pub fn is_open(rollout: &Rollout) -> bool {
 #[must_use]
 pub fn heeds_others(rollout: &Rollout) -> bool {
     let asked = rollout.spec.desired_state == RolloutDesiredState::RollBack;
-    let phase = rollout.status.as_ref().map(|s| s.phase).unwrap_or_default();
-    !phase.is_terminal() || (asked && phase == RolloutPhase::Promoted)
+    is_open(rollout) || (asked && rollout.status.as_ref().is_some_and(came_to_serve))
+}
+
+/// Whether its version came to serve, so that a person may want it taken back. Of a Rollout that ended as Superseded
+/// while it was watched it did, of one that never began it did not.
+fn came_to_serve(status: &RolloutStatus) -> bool {
+    status.phase.has_delivered() && status.promoted_at.is_some()
 }
 
 /// Whether the Deployment of that name is the Rollout's target or its candidate. It is asked of every Rollout whenever a

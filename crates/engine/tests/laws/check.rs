@@ -366,7 +366,8 @@ fn weights_stay_in_bounds(write: &Write) {
 fn end_is_the_end(write: &Write) {
     let Some(after) = &write.after else { return };
     let (before, after) = (&write.before["status"]["outcome"], &after["status"]["outcome"]);
-    let asked = write.before["spec"]["desiredState"] == "RollBack" && before == "Promoted";
+    let served = before == "Promoted" || (before == "Superseded" && !write.before["status"]["promotedAt"].is_null());
+    let asked = write.before["spec"]["desiredState"] == "RollBack" && served;
     assert!(before.is_null() || before == after || asked, "{before} becomes {after}");
 }
 

@@ -1,11 +1,11 @@
 //! Laws of Rollouts over all kinds of histories.
 
-use flywheel_api::FlywheelPipeline;
 use flywheel_api::approval::ApprovalDecision::Approve;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::{FlywheelPipeline, Rollout};
 use flywheel_engine::decision::Decision;
-use flywheel_engine::rollout::{Reading, decide};
+use flywheel_engine::rollout::{Reading, decide, heeds_others};
 use flywheel_engine::testing::{self, Kind, World};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -227,4 +227,44 @@ fn an_approval_of_a_step_does_not_count_for_pods_of_another_template() {
     world.person("jane", Approve);
     world.live(15);
     assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+}
+
+#[test]
+fn a_version_that_was_still_watched_can_be_taken_back_after_the_next_rollout_went_back() {
+    let mut plan = testing::plan();
+    plan["observe"] = json!({ "duration": "24h" });
+    let mut world = delivery(&plan);
+    world.live(25);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Observing);
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.add(Kind::Rollout, &testing::rollout("third", 3, &testing::plan()));
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Superseded);
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    let asked: Rollout = world.get(Kind::Rollout, "second");
+    assert!(heeds_others(&asked), "it waits for the later one");
+    world.live(1);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Superseded);
+    let kept = condition(&world, Kind::ModelVersion, "eta-1", "RollbackTarget");
+    assert_eq!(kept["status"], "True", "{kept}");
+    world.set(Kind::Rollout, "third", "desiredState", "RollBack");
+    world.live(3);
+    let ready = condition(&world, Kind::Rollout, "second", "Ready");
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack, "{ready}");
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn a_variable_of_the_candidate_can_refer_to_the_binding_as_that_of_the_target_does() {
+    let env = |number: i64| {
+        json!([
+            { "name": "MODEL_URI", "value": testing::uri(number) },
+            { "name": "MODEL_FILE", "value": "$(MODEL_URI)/m" },
+        ])
+    };
+    let mut world = delivery(&testing::plan());
+    world.set(Kind::Deployment, "eta", "template/spec/containers/0/env", env(1));
+    world.live(2);
+    let candidate = world.raw(&(Kind::Deployment, "eta-candidate".to_owned())).unwrap();
+    assert_eq!(candidate["spec"]["template"]["spec"]["containers"][0]["env"], env(2));
 }

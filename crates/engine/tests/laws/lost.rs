@@ -412,3 +412,26 @@ fn a_version_that_was_found_live_and_serves_is_found_live_again() {
     assert_eq!((first.phase, first.baseline), (RolloutPhase::Promoted, None));
     assert_eq!(world.binding("eta"), Some(testing::uri(1)));
 }
+
+#[rstest]
+#[case::known(false)]
+#[case::lost(true)]
+fn a_target_that_was_scaled_after_its_promotion_keeps_its_replicas(#[case] lost: bool) {
+    let mut plan = testing::plan();
+    plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
+    let mut world = delivery(&plan);
+    world.live(25);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    world.set(Kind::Deployment, "eta", "replicas", 2);
+    world.live(1);
+    if lost {
+        world.lose_status(Kind::Rollout, "second");
+    }
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    assert_eq!(world.ready("eta"), 2);
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert_eq!(world.ready("eta"), 2);
+}

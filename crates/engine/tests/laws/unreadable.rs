@@ -117,3 +117,43 @@ fn a_pipeline_whose_run_cannot_be_read_says_so_and_starts_none() {
     assert_eq!(reason(&world, Kind::Pipeline, "eta"), "Unreadable");
     assert_eq!(world.names(Kind::Run), ["eta-request"]);
 }
+
+/// A promoted version that was asked to go back when the container of its binding had been renamed.
+fn renamed() -> World {
+    let mut plan = testing::plan();
+    plan["observe"] = json!({ "duration": "24h" });
+    plan["progressDeadlineSeconds"] = json!(120);
+    let mut world = delivery(&plan);
+    world.live(25);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Observing);
+    rename(&mut world, "web");
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.live(10);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RollingBack);
+    assert_eq!(reason(&world, Kind::Rollout, "second"), "ContainerNotFound");
+    world
+}
+
+fn rename(world: &mut World, container: &str) {
+    world.set(Kind::Deployment, "eta", "template/spec/containers/0/name", container);
+}
+
+#[test]
+fn a_way_back_whose_binding_cannot_be_read_waits_until_it_can() {
+    let mut world = renamed();
+    rename(&mut world, "app");
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn a_way_back_whose_binding_cannot_be_read_does_not_keep_its_rollout_from_being_deleted() {
+    let mut world = renamed();
+    world.delete(Kind::Rollout, "second");
+    world.live(1);
+    assert_eq!(world.names(Kind::Rollout), ["second"], "it may still be mended");
+    world.live(5);
+    assert!(world.names(Kind::Rollout).is_empty());
+    assert_eq!(world.binding("eta"), Some(testing::uri(2)), "nobody could take it back");
+}
