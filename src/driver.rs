@@ -134,11 +134,11 @@ impl Driver {
     ///
     /// It is looked at again when the watch tells of it, which is at once; not earlier, because the stores would not know of
     /// it. After a conflict the stores are not believed, and the world needs a moment: a longer one each time.
-    fn noted(&self, key: String, seen: Option<String>, stored: Option<String>, wrote: Wrote) -> Action {
+    fn noted<C: Controller>(&self, key: String, seen: Option<String>, stored: Option<String>, wrote: Wrote) -> Action {
         let mut looks = self.looks();
         let (seen, stored) = (seen.unwrap_or_default(), stored.unwrap_or_default());
         if matches!(wrote, Wrote::Nothing) {
-            let refusals = looks.refusals.failed(key.clone(), &stored);
+            let refusals = looks.refusals.failed(&key, &stored, |key| self.knows::<C>(key));
             looks.refused.note(key, stored);
             return Action::requeue(doubled(AFTER_CONFLICT, refusals, MAX_AFTER_CONFLICT));
         }
@@ -235,7 +235,8 @@ pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileE
         meta.name.clone().unwrap_or_default(),
     );
     let version = meta.resource_version.as_deref().unwrap_or_default();
-    let count = driver.failures().failed(format!("{namespace}/{name}"), version);
+    let key = format!("{namespace}/{name}");
+    let count = driver.failures().failed(&key, version, |key| driver.knows::<C>(key));
     let pause = doubled(Duration::from_secs(1), count, MAX_BACKOFF);
     tracing::warn!(controller = C::NAME, namespace, name, %error, count, pause_seconds = pause.as_secs(), "reconcile failed");
     Action::requeue(pause)
@@ -296,7 +297,7 @@ async fn step<'a, C: Controller>(
     }
     Ok(match outcome {
         ControlFlow::Continue(pause) => pause,
-        ControlFlow::Break(wrote) => driver.noted(key, seen, version, wrote),
+        ControlFlow::Break(wrote) => driver.noted::<C>(key, seen, version, wrote),
     })
 }
 

@@ -7,14 +7,14 @@ mod news;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use flywheel_api::{Approval, FlywheelRun, Rollout};
+use flywheel_api::{Approval, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
 use futures::{Stream, StreamExt, stream};
 use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use self::news::{all, news, outline, present, run_outline, spec};
+use self::news::{all, news, outline, pipeline_outline, present, run_outline, spec};
 use crate::context::Context;
 use crate::controller::{Controller, Related, RelatedKind};
 use crate::driver::{Driver, on_error, reconcile};
@@ -84,6 +84,12 @@ fn add<C: Controller>(controller: Built<C>, watches: &Arc<Watches>, kind: Relate
         }
         RelatedKind::Pipeline => told::<C, _>(controller, watches, kind, all(watches.pipelines.listen())),
         RelatedKind::PipelineSpec => told::<C, _>(controller, watches, kind, news(watches.pipelines.listen(), spec)),
+        RelatedKind::PipelineOutline => {
+            let pipelines = news(watches.pipelines.listen(), pipeline_outline);
+            told_about::<C, Guard<FlywheelPipeline>>(controller, watches, kind, pipelines, |pipeline| {
+                Some(pipeline.0.as_ref().ok()?.spec.model.name.clone())
+            })
+        }
         RelatedKind::Run => told::<C, _>(controller, watches, kind, all(watches.runs.listen())),
         RelatedKind::RunOutline => {
             let runs = news(watches.runs.listen(), run_outline);
@@ -91,7 +97,12 @@ fn add<C: Controller>(controller: Built<C>, watches: &Arc<Watches>, kind: Relate
                 Some(run.0.as_ref().ok()?.spec.pipeline_ref.name.clone())
             })
         }
-        RelatedKind::ModelVersion => told::<C, _>(controller, watches, kind, all(watches.versions.listen())),
+        RelatedKind::ModelVersion => {
+            let versions = all(watches.versions.listen());
+            told_about::<C, Guard<ModelVersion>>(controller, watches, kind, versions, |version| {
+                Some(version.0.as_ref().ok()?.spec.model_name.clone())
+            })
+        }
         RelatedKind::ModelVersionSpec => told::<C, _>(controller, watches, kind, news(watches.versions.listen(), spec)),
         RelatedKind::Rollout => told::<C, _>(controller, watches, kind, all(watches.rollouts.listen())),
         RelatedKind::RolloutOutline => {

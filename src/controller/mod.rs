@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 
+use flywheel_api::condition;
 use flywheel_engine::decision::{Action, Decision};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::object::HasStatus;
 use serde::Serialize;
 
@@ -97,6 +98,8 @@ pub enum RelatedKind {
     Pipeline,
     /// FlywheelPipeline, its spec and labels alone.
     PipelineSpec,
+    /// FlywheelPipeline, as far as versions of its model look at it: its spec, and which version it says is live.
+    PipelineOutline,
     /// FlywheelRun.
     Run,
     /// FlywheelRun, as far as others than its version look at it: not how its stages come on, and not its log.
@@ -122,8 +125,8 @@ pub struct Related {
     pub kind: RelatedKind,
     /// Name.
     pub name: String,
-    /// What it is about, if it can be read: of a run its pipeline, of a Rollout its target, of an Approval its
-    /// subject.
+    /// What it is about, if it can be read: of a run its pipeline, of a pipeline and a version the model, of a Rollout
+    /// its target, of an Approval its subject.
     pub about: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -138,9 +141,20 @@ impl Related {
         self.about.as_deref() == Some(name)
     }
 
+    /// Whether it may be about the object of that name: one that cannot be read may be about any.
+    #[must_use]
+    pub fn may_be_about(&self, name: &str) -> bool {
+        self.about.as_deref().is_none_or(|about| about == name)
+    }
+
     /// Whether it carries this label with this value.
     #[must_use]
     pub fn has(&self, label: &str, value: &str) -> bool {
         self.labels.get(label).is_some_and(|found| found == value)
     }
+}
+
+/// Whether the stored condition Ready has this reason.
+fn is_held_by(conditions: &[Condition], reason: &str) -> bool {
+    condition::find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason)
 }

@@ -36,6 +36,7 @@ impl Controller for ModelVersions {
         RelatedKind::Run,
         RelatedKind::RolloutOutline,
         RelatedKind::DeploymentSpec,
+        RelatedKind::PipelineOutline,
         RelatedKind::ModelVersionSpec,
     ];
 
@@ -56,6 +57,9 @@ impl Controller for ModelVersions {
                     || related.name == name
             }
             RelatedKind::DeploymentSpec => status.is_some_and(|s| s.targets.contains(&related.name)),
+            // It says where versions of the model serve, and that another one does than before. Not each change of the
+            // target, whose number of pods may change often: there may be many versions.
+            RelatedKind::PipelineOutline => related.may_be_about(&object.spec.model_name),
             RelatedKind::ModelVersionSpec => related.has(names::LABEL_PARENT, name),
             _ => false,
         }
@@ -238,6 +242,25 @@ mod tests {
             rollout["status"] = json!({ "phase": "Promoting" });
         }
         list("RolloutList", &[rollout])
+    }
+
+    #[test]
+    fn a_version_hears_of_the_pipelines_of_its_model_which_say_where_it_may_serve() {
+        let spec = json!({ "modelName": "eta", "version": 1,
+            "artifact": { "uri": "s3://eta/1", "digest": "sha256:0" } });
+        let version = ModelVersion::new("eta-1", serde_json::from_value(spec).unwrap());
+        let hears = |about: Option<&str>| {
+            let change = Related {
+                kind: RelatedKind::PipelineOutline,
+                name: "pipeline".to_owned(),
+                about: about.map(ToOwned::to_owned),
+                labels: BTreeMap::new(),
+                created: None,
+            };
+            ModelVersions::RELATED.contains(&change.kind) && ModelVersions::concerns(&version, &change)
+        };
+        assert!(hears(Some("eta")) && hears(None));
+        assert!(!hears(Some("delay")));
     }
 
     #[tokio::test]

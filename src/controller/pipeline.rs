@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Error, ResourceExt};
 
-use super::{Controller, Related, RelatedKind};
+use super::{Controller, Related, RelatedKind, is_held_by};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -47,13 +47,20 @@ impl Controller for Pipelines {
 
     fn concerns(object: &FlywheelPipeline, related: &Related) -> bool {
         let name = object.metadata.name.as_deref().unwrap_or_default();
+        // What cannot be read may be of any model or pipeline, and bear no label: whatever changes may be it.
+        let held = || {
+            let status = object.status.as_ref();
+            status.is_some_and(|s| is_held_by(&s.conditions, "Unreadable"))
+        };
         match related.kind {
             // A pipeline that held the model's name may be gone: of two, the older one holds it.
             RelatedKind::PipelineSpec => related.name != name && related.created <= object.creation_timestamp(),
-            // One that cannot be read may be of any pipeline.
-            RelatedKind::RunOutline => related.about.as_ref().is_none_or(|about| *about == name),
-            RelatedKind::ModelVersion | RelatedKind::RolloutOutline => {
-                related.has(names::LABEL_MODEL, &object.spec.model.name)
+            RelatedKind::RunOutline => related.may_be_about(name) || held(),
+            // By its spec: what people import bears no label.
+            RelatedKind::ModelVersion => related.may_be_about(&object.spec.model.name) || held(),
+            RelatedKind::RolloutOutline => {
+                let unreadable = related.about.is_none();
+                unreadable || related.has(names::LABEL_MODEL, &object.spec.model.name) || held()
             }
             RelatedKind::BiasPolicy => true,
             RelatedKind::DeploymentSpec => object
@@ -209,4 +216,56 @@ async fn answers(
         })
     });
     join_all(asked).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A pipeline of model eta whose condition Ready has this reason.
+    fn pipeline(reason: &str) -> FlywheelPipeline {
+        let spec = json!({ "model": { "name": "eta" }, "stages": [] });
+        let mut pipeline = FlywheelPipeline::new("eta", serde_json::from_value(spec).unwrap());
+        let status = json!({ "conditions": [{ "type": "Ready", "status": "False", "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z" }] });
+        pipeline.status = Some(serde_json::from_value(status).unwrap());
+        pipeline
+    }
+
+    /// A change of an object that bears no labels.
+    fn change(kind: RelatedKind, about: Option<&str>) -> Related {
+        Related {
+            kind,
+            name: "by-hand".to_owned(),
+            about: about.map(ToOwned::to_owned),
+            labels: BTreeMap::new(),
+            created: None,
+        }
+    }
+
+    #[test]
+    fn a_pipeline_hears_of_an_imported_version_of_its_model_which_bears_no_label() {
+        let wakes = |about| Pipelines::concerns(&pipeline("Idle"), &change(RelatedKind::ModelVersion, about));
+        assert!(wakes(Some("eta")));
+        assert!(wakes(None), "one that cannot be read may be of any model");
+        assert!(!wakes(Some("delay")));
+    }
+
+    #[test]
+    fn a_pipeline_that_something_unreadable_holds_hears_when_it_is_mended() {
+        for kind in [
+            RelatedKind::ModelVersion,
+            RelatedKind::RolloutOutline,
+            RelatedKind::RunOutline,
+        ] {
+            let mended = change(kind, Some("another"));
+            assert!(Pipelines::concerns(&pipeline("Unreadable"), &mended), "{kind:?}");
+            assert!(!Pipelines::concerns(&pipeline("Idle"), &mended), "{kind:?}");
+            assert!(Pipelines::concerns(&pipeline("Idle"), &change(kind, None)), "{kind:?}");
+        }
+    }
 }

@@ -51,10 +51,8 @@ impl Controller for Rollouts {
         let open = rollout::is_open(object);
         match related.kind {
             RelatedKind::Deployment => rollout::is_side(object, &related.name),
-            // One that cannot be read may be about any target.
             RelatedKind::RolloutOutline => {
-                let here = related.about.as_ref().is_none_or(|about| about == target);
-                rollout::heeds_others(object) && here && related.name != name
+                rollout::heeds_others(object) && related.may_be_about(target) && related.name != name
             }
             RelatedKind::ModelVersionSpec => open && related.name == object.spec.model_version_ref.name,
             RelatedKind::PipelineSpec => {

@@ -13,7 +13,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Error, ResourceExt};
 
-use super::{Controller, Related, RelatedKind};
+use super::{Controller, Related, RelatedKind, is_held_by};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -37,6 +37,7 @@ impl Controller for Runs {
         RelatedKind::RunOutline,
         RelatedKind::ModelVersion,
         RelatedKind::Rollout,
+        RelatedKind::DeploymentSpec,
         RelatedKind::BiasPolicy,
         RelatedKind::Approval,
     ];
@@ -50,14 +51,21 @@ impl Controller for Runs {
         let open = object.status.as_ref().is_none_or(|s| s.outcome.is_none());
         let version = version_name(object);
         let ours = || related.has(names::LABEL_RUN, name);
+        let held_by = |reason| {
+            let status = object.status.as_ref();
+            status.is_some_and(|s| is_held_by(&s.conditions, reason))
+        };
         match related.kind {
             RelatedKind::Job => ours(),
             RelatedKind::Pod => open && ours(),
-            RelatedKind::ModelVersion => open && (ours() || related.name == version),
+            // Any version may be the one that could not be read.
+            RelatedKind::ModelVersion => open && (ours() || related.name == version || held_by("Unreadable")),
             RelatedKind::Rollout => {
                 let late = object.status.as_ref().is_some_and(run::sends_back);
                 ((open || late) && ours()) || (open && related.name == version)
             }
+            // Which one is its target says its snapshot, which is not at hand here.
+            RelatedKind::DeploymentSpec => open && held_by("LiveVersionUnknown"),
             // Its status too: it says whether the pipeline is accepted, and what serves.
             RelatedKind::Pipeline => open && related.name == object.spec.pipeline_ref.name,
             RelatedKind::RunOutline => related.name != name && run::asks_for_peers(object),
@@ -286,6 +294,37 @@ mod tests {
             });
             assert_eq!(Runs::concerns(&run, &of("eta-request")), hears, "{outcome:?}");
             assert!(!Runs::concerns(&run, &of("another")), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_hears_of_what_its_condition_says_that_it_waits_for() {
+        let spec = serde_json::from_value(json!({ "pipelineRef": { "name": "eta" } })).unwrap();
+        let mut run = FlywheelRun::new("eta-1", spec);
+        let unknown = (RelatedKind::DeploymentSpec, "LiveVersionUnknown");
+        for (kind, reason) in [unknown, (RelatedKind::ModelVersion, "Unreadable")] {
+            let change = Related {
+                kind,
+                name: "by-hand".to_owned(),
+                about: None,
+                labels: BTreeMap::new(),
+                created: None,
+            };
+            for (given, outcome, hears) in [
+                (reason, None, true),
+                ("Training", None, false),
+                (reason, Some(RunOutcome::Cancelled), false),
+            ] {
+                let ready = json!({ "type": "Ready", "status": "False", "reason": given, "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z" });
+                run.status = Some(FlywheelRunStatus {
+                    outcome,
+                    conditions: vec![serde_json::from_value(ready).unwrap()],
+                    ..FlywheelRunStatus::default()
+                });
+                let told = Runs::RELATED.contains(&kind) && Runs::concerns(&run, &change);
+                assert_eq!(told, hears, "{kind:?} {given} {outcome:?}");
+            }
         }
     }
 }

@@ -10,18 +10,45 @@ pub(super) const TRUSTED: Duration = Duration::from_secs(60);
 /// So long after a write of a status the watch is waited for, if it has not told of it yet.
 const OWN_NEWS: Duration = Duration::from_secs(5);
 
-/// Of so many objects it is remembered when they were looked at, before those that are gone are forgotten.
+/// Of so many objects something is remembered, before those that are gone are forgotten.
 const LOOKS: usize = 1024;
+
+/// What is remembered of each object, by namespace and name, until it is gone.
+struct Known<T> {
+    of: HashMap<Box<str>, T>,
+    /// As many are kept before those that are gone are forgotten.
+    limit: usize,
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self {
+            of: HashMap::new(),
+            limit: LOOKS,
+        }
+    }
+}
+
+impl<T> Known<T> {
+    /// Makes room for one more.
+    fn tidy(&mut self, exists: impl Fn(&str) -> bool) {
+        if self.of.len() >= self.limit {
+            self.of.retain(|key, _| exists(key));
+            self.limit = self.of.len().saturating_mul(2).max(LOOKS);
+        }
+    }
+}
 
 /// Failures in a row of each object, by namespace and name. An object that changed in between came on, even if its write
 /// seemed to fail: an answer that is lost says nothing about the write.
 #[derive(Default)]
-pub(super) struct Failures(HashMap<String, (String, u32)>);
+pub(super) struct Failures(Known<(String, u32)>);
 
 impl Failures {
     /// Counts a failure at this resource version, and says how many there are in a row.
-    pub(super) fn failed(&mut self, key: String, version: &str) -> u32 {
-        let (before, count) = self.0.entry(key).or_default();
+    pub(super) fn failed(&mut self, key: &str, version: &str, exists: impl Fn(&str) -> bool) -> u32 {
+        self.0.tidy(exists);
+        let (before, count) = self.0.of.entry(key.into()).or_default();
         if before != version {
             (*before, *count) = (version.to_owned(), 0);
         }
@@ -30,32 +57,29 @@ impl Failures {
     }
 
     pub(super) fn succeeded(&mut self, key: &str) {
-        self.0.remove(key);
+        self.0.of.remove(key);
     }
 }
 
 /// When each object, by namespace and name, was last looked at live, or for the first time. A watch may be dead without that
 /// anybody knows: what its store says is believed only for so long.
 pub(super) struct Looks {
-    last: HashMap<Box<str>, Instant>,
+    last: Known<Instant>,
     /// The version over which the object was written just now: whoever looks at it decides the same once more.
     pub(super) left: Versions,
     /// The version in the store over which a write was refused: it is believed no more.
     pub(super) refused: Versions,
     /// Refusals in a row.
     pub(super) refusals: Failures,
-    /// As many are kept before those that are gone are forgotten.
-    limit: usize,
 }
 
 impl Default for Looks {
     fn default() -> Self {
         Self {
-            last: HashMap::new(),
+            last: Known::default(),
             left: Versions::lasting(OWN_NEWS),
             refused: Versions::lasting(TRUSTED),
             refusals: Failures::default(),
-            limit: LOOKS,
         }
     }
 }
@@ -63,27 +87,24 @@ impl Default for Looks {
 impl Looks {
     /// Whether it was never looked at.
     pub(super) fn is_first(&self, key: &str) -> bool {
-        !self.last.contains_key(key)
+        !self.last.of.contains_key(key)
     }
 
     pub(super) fn is_fresh(&self, key: &str) -> bool {
-        self.last.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
+        self.last.of.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
     }
 
     #[cfg(test)]
     pub(super) fn age(&mut self, key: &str, by: Duration) {
-        if let Some(last) = self.last.get_mut(key) {
+        if let Some(last) = self.last.of.get_mut(key) {
             *last = last.checked_sub(by).unwrap();
         }
     }
 
     /// It was looked at just now.
     pub(super) fn looked(&mut self, key: &str, exists: impl Fn(&str) -> bool) {
-        if self.last.len() >= self.limit {
-            self.last.retain(|key, _| exists(key));
-            self.limit = self.last.len().saturating_mul(2).max(LOOKS);
-        }
-        self.last.insert(key.into(), Instant::now());
+        self.last.tidy(exists);
+        self.last.of.insert(key.into(), Instant::now());
     }
 }
 
@@ -129,17 +150,28 @@ mod tests {
         for number in 0..5000 {
             looks.looked(&number.to_string(), |key| key == "7");
         }
-        assert!(looks.last.len() <= 1024, "{}", looks.last.len());
+        assert!(looks.last.of.len() <= 1024, "{}", looks.last.of.len());
         assert!(looks.is_fresh("7") && looks.is_first("8"));
+    }
+
+    #[test]
+    fn failures_of_objects_that_are_gone_are_forgotten_and_no_others() {
+        let mut failures = Failures::default();
+        for number in 0..5000 {
+            failures.failed(&number.to_string(), "1", |key| key == "7");
+        }
+        assert!(failures.0.of.len() <= 1024, "{}", failures.0.of.len());
+        assert_eq!(failures.failed("7", "1", |_| true), 2);
+        assert_eq!(failures.failed("8", "1", |_| true), 1);
     }
 
     #[test]
     fn an_object_whose_answers_are_lost_but_which_comes_on_is_not_kept_waiting() {
         let mut failures = Failures::default();
-        let counts = ["1", "1", "2", "3", "3"].map(|version| failures.failed("a/x".to_owned(), version));
+        let counts = ["1", "1", "2", "3", "3"].map(|version| failures.failed("a/x", version, |_| true));
         assert_eq!(counts, [1, 2, 1, 1, 2]);
-        assert_eq!(failures.failed("a/y".to_owned(), "3"), 1, "another object");
+        assert_eq!(failures.failed("a/y", "3", |_| true), 1, "another object");
         failures.succeeded("a/x");
-        assert_eq!(failures.failed("a/x".to_owned(), "3"), 1);
+        assert_eq!(failures.failed("a/x", "3", |_| true), 1);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use flywheel_api::{FlywheelRun, Rollout};
+use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::run::Peer;
 use futures::{Stream, StreamExt};
 use kube::Resource;
@@ -98,22 +98,31 @@ pub fn run_outline(run: &Guard<FlywheelRun>) -> u64 {
     })
 }
 
+/// What versions of its model look at of a pipeline: what users write, and which version it says is live.
+pub fn pipeline_outline(pipeline: &Guard<FlywheelPipeline>) -> u64 {
+    facet(pipeline, |pipeline| {
+        let status = pipeline.status.as_ref();
+        serde_json::to_string(&status.map(|s| &s.live_version))
+    })
+}
+
+/// What users write: spec and labels.
+pub fn spec<K: Resource>(guard: &Guard<K>) -> u64 {
+    facet(guard, |_| Ok(String::new()))
+}
+
 /// What users write, and what else is seen of an object. One that cannot be read is news whenever it changes.
 fn facet<K: Resource>(guard: &Guard<K>, seen: impl FnOnce(&K) -> serde_json::Result<String>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &guard.0 {
-        Ok(object) => (spec(object), seen(object).unwrap_or_default()).hash(&mut hasher),
+        Ok(object) => {
+            let metadata = object.meta();
+            let deleting = metadata.deletion_timestamp.is_some();
+            (metadata.generation, &metadata.labels, deleting).hash(&mut hasher);
+            seen(object).unwrap_or_default().hash(&mut hasher);
+        }
         Err(unreadable) => unreadable.metadata.resource_version.hash(&mut hasher),
     }
-    hasher.finish()
-}
-
-/// What users write: spec and labels.
-pub fn spec(object: &impl Resource) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let metadata = object.meta();
-    let deleting = metadata.deletion_timestamp.is_some();
-    (metadata.generation, &metadata.labels, deleting).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -190,5 +199,31 @@ mod tests {
         assert!(strange("1").0.is_err());
         let events = vec![applied(strange("1")), applied(strange("2"))];
         assert_eq!(told(events).await, ["1", "2"]);
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_read_any_more_or_again_is_news_though_the_spec_is_the_same() {
+        let one = |version, phase| spec(&rollout("a", version, phase, ""));
+        let (before, strange) = (one("1", "Observing"), one("2", "PhaseOfANewerOperator"));
+        assert_ne!(before, strange, "it cannot be read any more");
+        assert_eq!(
+            before,
+            one("3", "Promoted"),
+            "it can be read again, and its status is no news"
+        );
+    }
+
+    #[test]
+    fn a_pipeline_is_news_to_versions_when_another_one_is_live_and_not_at_every_write() {
+        let one = |version: &str, number: i64| {
+            let object = json!({ "metadata": { "name": "eta" }, "spec": { "model": { "name": "eta" }, "stages": [] },
+                "status": { "lastRunNumber": number, "liveVersion": {
+                    "name": version, "since": "2026-01-01T00:00:00Z" } } });
+            let guard: Guard<FlywheelPipeline> = serde_json::from_value(object).expect("a guard takes everything");
+            assert!(guard.0.is_ok(), "{guard:?}");
+            pipeline_outline(&guard)
+        };
+        assert_eq!(one("eta-1", 1), one("eta-1", 2));
+        assert_ne!(one("eta-1", 1), one("eta-2", 1));
     }
 }
