@@ -29,6 +29,14 @@ struct Line<T> {
     turn: Arc<Semaphore>,
 }
 
+impl<T> Line<T> {
+    /// Whether somebody waits for the next read, or one is under way.
+    fn is_in_use(&self) -> bool {
+        let waited_for = |next: &Read<T>| next.strong_count() > Some(1);
+        self.next.as_ref().is_some_and(waited_for) || Arc::strong_count(&self.turn) > 1
+    }
+}
+
 impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {
@@ -59,6 +67,8 @@ impl<T: Send + Sync + 'static> Batch<T> {
         F: Future<Output = Option<T>> + Send,
     {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Namespaces come and go.
+        lines.retain(|_, line| line.is_in_use());
         let line = lines.entry(what.to_owned()).or_default();
         let (all, turn, what) = (self.0.clone(), line.turn.clone(), what.to_owned());
         let begin = move || {
@@ -137,6 +147,16 @@ mod tests {
         assert_eq!(told.as_deref(), Some(&7));
         assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
         hangs.abort();
+    }
+
+    #[tokio::test]
+    async fn of_namespaces_that_nobody_reads_any_more_no_line_is_kept() {
+        let batch = Batch::<u8>::default();
+        for number in 0..100 {
+            batch.read(&number.to_string(), || async { Some(1) }).await;
+        }
+        let lines = batch.0.lock().unwrap();
+        assert_eq!(lines.keys().collect::<Vec<_>>(), ["99"]);
     }
 
     #[tokio::test]

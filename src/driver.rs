@@ -40,6 +40,9 @@ const AFTER_CONFLICT: Duration = Duration::from_millis(200);
 /// Longest one after refusals in a row.
 const MAX_AFTER_CONFLICT: Duration = Duration::from_millis(25_600);
 
+/// How often who asks metric providers looks in the store whether people want something else meanwhile.
+const GLANCE: Duration = Duration::from_millis(200);
+
 /// Reconciles of one kind at the same time.
 const AT_ONCE: usize = 32;
 
@@ -279,8 +282,9 @@ async fn step<'a, C: Controller>(
     if !trusted && seen == version {
         driver.looks().refused.forget(&key);
     }
-    let Some((answers, turn)) = answered::<C>(driver, turn, &object, now).await? else {
-        return Ok(Action::await_change());
+    let (answers, turn) = match answered::<C>(driver, turn, &object, now).await? {
+        ControlFlow::Continue(answered) => answered,
+        ControlFlow::Break(pause) => return Ok(pause),
     };
     let reads = if trusted { Inputs::stored } else { Inputs::live };
     let inputs = reads(context, &namespace);
@@ -301,19 +305,51 @@ async fn step<'a, C: Controller>(
     })
 }
 
-/// What metric providers answer, if they are to be asked; nothing when the operator stops. The turn is given up meanwhile.
+/// Answers of metric providers and another turn, or when to look again without them.
+type Answered<'a, A> = ControlFlow<Action, (A, SemaphorePermit<'a>)>;
+
+/// What metric providers answer, if they are to be asked. The turn is given up meanwhile, and the questions are when people
+/// want something else: a way back does not wait for a provider that is silent.
 async fn answered<'a, C: Controller>(
     driver: &'a Driver,
     turn: SemaphorePermit<'a>,
     object: &C::Object,
     now: Timestamp,
-) -> Result<Option<(C::Answers, SemaphorePermit<'a>)>, ReconcileError> {
+) -> Result<Answered<'a, C::Answers>, ReconcileError> {
     let Some(asked) = C::ask(&driver.context, object, now) else {
-        return Ok(Some((C::Answers::default(), turn)));
+        return Ok(ControlFlow::Continue((C::Answers::default(), turn)));
     };
     drop(turn);
-    let answers = driver.within(asked.map(Ok)).await?;
-    Ok(driver.turn().await.map(|turn| (answers, turn)))
+    let answers = tokio::select! {
+        biased;
+        answers = driver.within(asked.map(Ok)) => answers?,
+        () = wish_changed::<C>(&driver.context, object) => {
+            return Ok(ControlFlow::Break(Action::requeue(Duration::ZERO)));
+        }
+    };
+    Ok(match driver.turn().await {
+        Some(turn) => ControlFlow::Continue((answers, turn)),
+        // The operator stops.
+        None => ControlFlow::Break(Action::await_change()),
+    })
+}
+
+/// Waits until the store has this object with another wish: a spec that was changed, or its deletion. Both are another
+/// generation; what is written in its status is none.
+async fn wish_changed<C: Controller>(context: &Context, object: &C::Object) {
+    let (seen, watched) = (object.meta(), C::watched(&context.watches));
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let changed = || {
+        let latest = watched.find(&namespace, &name);
+        // The store may be behind what was read live.
+        latest.is_some_and(|latest| {
+            let latest = latest.meta();
+            latest.uid == seen.uid && latest.generation > seen.generation
+        })
+    };
+    while !changed() {
+        tokio::time::sleep(GLANCE).await;
+    }
 }
 
 /// What became of a write.

@@ -45,19 +45,15 @@ async fn main() -> ExitCode {
 }
 
 async fn operate(args: Args) -> anyhow::Result<()> {
+    // First of all: the first process of a container does not end by a signal that it does not listen for.
+    let mut signals = Signals::new()?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (metrics, health) = (Arc::new(Metrics::new()?), Arc::new(Health::default()));
     let web = tokio::spawn(server::serve(args.listen, metrics.clone(), health.clone()));
-    let client = counted(config().await?, metrics.clone())?;
-    let settings = settings::follow(client.clone(), &args.namespace, &args.config_map).await;
-    let context = Context::new(
-        client.clone(),
-        &args.identity,
-        settings,
-        metrics.clone(),
-        health.clone(),
-    );
-    let election = leader::elect(client, &args).await?;
+    let (context, election) = tokio::select! {
+        () = signals.end() => return Ok(()),
+        prepared = prepare(&args, metrics.clone(), health.clone()) => prepared?,
+    };
     let mut leads = election.leads.clone();
     health.ready();
     tracing::info!(
@@ -65,7 +61,6 @@ async fn operate(args: Args) -> anyhow::Result<()> {
         identity = args.identity,
         "waits for the lease"
     );
-    let mut signals = Signals::new()?;
     tokio::select! {
         () = signals.end() => { election.resign().await; return Ok(()); }
         led = leads.wait_for(|leads| *leads) => { led?; }
@@ -73,6 +68,16 @@ async fn operate(args: Args) -> anyhow::Result<()> {
     }
     metrics.leader(true);
     lead(&context, &args.watch_namespaces, election, signals).await
+}
+
+/// Reads the settings, and stands for election.
+async fn prepare(args: &Args, metrics: Arc<Metrics>, health: Arc<Health>) -> anyhow::Result<(Context, Election)> {
+    let client = counted(config().await?, metrics.clone())?;
+    let settings = settings::follow(client.clone(), &args.namespace, &args.config_map).await;
+    let context = Context::new(client.clone(), &args.identity, settings, metrics, health);
+    // Last, and not given up once it stands: a lease that is taken is given back.
+    let election = leader::elect(client, args).await?;
+    Ok((context, election))
 }
 
 /// Acts until the operator is asked to end or another replica has to go on.
@@ -94,10 +99,14 @@ async fn lead(
         _ = controllers.join_next() => { context.health.ended("controllers"); true }
         _ = watches.join_next() => { context.health.ended("watches"); true }
     };
-    tracing::info!(lost, "ends: running reconciles are finished");
+    tracing::info!(lost, "ends: running reconciles are finished while the lease is held");
     let _ = stop.send(true);
     let finished = async { while controllers.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(Duration::from_secs(20), finished).await;
+    tokio::select! {
+        // Who has lost the lease has no time left: another replica is about to act.
+        _ = leads.wait_for(|leads| !*leads) => {}
+        _ = tokio::time::timeout(Duration::from_secs(20), finished) => {}
+    }
     election.resign().await;
     anyhow::ensure!(
         !lost,

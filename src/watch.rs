@@ -246,6 +246,12 @@ where
         }
     }
 
+    /// Holds this object alone, as if the watch had told of it.
+    #[cfg(test)]
+    pub fn has_told_of(&self, object: O) {
+        self.begun(&[Arc::new(object)]);
+    }
+
     /// Holds it as the store has it, unless it is none of those that are held.
     fn applied(&self, object: O) -> Arc<O> {
         let kept = match self.some {

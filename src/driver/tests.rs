@@ -302,6 +302,28 @@ async fn who_asks_a_silent_provider_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn whose_wish_changes_while_it_asks_a_silent_provider_is_looked_at_anew_at_once() {
+    let (driver, _) = driver(accepted);
+    let watched = driver.context.watches.rollouts.clone();
+    let version = |version: &str, generation: i64| -> Guard<Rollout> {
+        let mut object = rollout("asks-the-silent");
+        object["metadata"]["resourceVersion"] = json!(version);
+        object["metadata"]["generation"] = json!(generation);
+        serde_json::from_value(object).unwrap()
+    };
+    watched.has_told_of(version("7", 1));
+    let first = Arc::new(version("7", 1));
+    let asking = tokio::spawn(async move { reconcile::<Obedient>(first, driver).await });
+    tokio::time::sleep(GLANCE * 2).await;
+    watched.has_told_of(version("8", 1));
+    tokio::time::sleep(GLANCE * 2).await;
+    assert!(!asking.is_finished(), "a status is no wish");
+    watched.has_told_of(version("9", 2));
+    let again = tokio::time::timeout(Duration::from_secs(10), asking).await;
+    assert_eq!(again.unwrap().unwrap().unwrap(), Action::requeue(Duration::ZERO));
+}
+
+#[tokio::test]
 async fn who_waits_for_a_turn_when_the_operator_stops_gets_none() {
     let (driver, server) = driver(accepted);
     driver.close();

@@ -1,5 +1,6 @@
 //! Who leads: two operators that both act, a leader that was frozen and wakes up beside its successor, and one whose
-//! renewals hang. The lease only saves work, so the end is the one with one operator.
+//! renewals hang. The lease only saves work, so the end is the one with one operator. And one that is asked to end before
+//! it stands for election.
 
 use std::time::{Duration, Instant};
 
@@ -156,4 +157,18 @@ async fn fault_a_leader_whose_renewal_hangs_ends_and_what_hung_changes_nothing()
     };
     let (ended, ()) = tokio::join!(Story::RolledBack.tell(fast), hang);
     ends_as(normal, ended, second).await;
+}
+
+#[tokio::test]
+async fn fault_an_operator_that_is_asked_to_end_while_it_reads_its_settings_ends_at_once() {
+    // It takes connections and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let mut process = Process::elected("fault-early", "early", Some(address));
+    let asked = tokio::time::timeout(MOMENTS, silent.accept()).await;
+    let _connection = asked.expect("it asks for its settings").expect("a connection");
+    process.terminate();
+    ends(&mut process).await;
+    // By a signal that nobody listens for, the first process of a container does not end at all.
+    assert!(process.ended_well(), "it did not listen yet");
 }

@@ -94,6 +94,11 @@ impl Process {
         self.signal("-CONT");
     }
 
+    /// Asks it to end, as a kubelet does.
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
     fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
         assert!(sent.is_ok_and(|s| s.success()), "{signal} is sent");
@@ -102,6 +107,12 @@ impl Process {
     /// Whether it has ended by itself.
     pub fn ended(&mut self) -> bool {
         self.0.try_wait().expect("a process of ours").is_some()
+    }
+
+    /// Whether it has, and says that all was well.
+    pub fn ended_well(&mut self) -> bool {
+        let status = self.0.try_wait().expect("a process of ours");
+        status.is_some_and(|status| status.success())
     }
 }
 
