@@ -54,10 +54,10 @@ async fn refusal(world: &World, name: &str, change: impl Fn(&mut Value)) -> Opti
     }
 }
 
-/// Everything that `kubectl get modelversions,rollouts.flywheel.dev -o json` would write.
+/// Everything that `kubectl get rollouts.flywheel.dev,modelversions -o json` would write.
 async fn export(world: &World) -> Value {
-    let versions = world.api::<ModelVersion>().list(&ListParams::default()).await;
     let rollouts = world.api::<Rollout>().list(&ListParams::default()).await;
+    let versions = world.api::<ModelVersion>().list(&ListParams::default()).await;
     let typed = |kind: &str, object: Value| {
         let mut object = object;
         object["apiVersion"] = json!("flywheel.dev/v1alpha1");
@@ -66,9 +66,9 @@ async fn export(world: &World) -> Value {
     };
     let versions = versions.expect("listed").items.into_iter();
     let rollouts = rollouts.expect("listed").items.into_iter();
-    let items: Vec<Value> = versions
-        .map(|v| typed("ModelVersion", serde_json::to_value(v).expect("JSON")))
-        .chain(rollouts.map(|r| typed("Rollout", serde_json::to_value(r).expect("JSON"))))
+    let items: Vec<Value> = rollouts
+        .map(|r| typed("Rollout", serde_json::to_value(r).expect("JSON")))
+        .chain(versions.map(|v| typed("ModelVersion", serde_json::to_value(v).expect("JSON"))))
         .collect();
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }

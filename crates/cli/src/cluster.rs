@@ -1,18 +1,22 @@
 //! The API server, with the user's own credentials; every error says which request failed.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::args::Connection;
-use crate::error::{Error, Request};
+use crate::error::{Error, Request, refused};
 
 /// Field manager of everything that the plugin writes.
 pub const FIELD_MANAGER: &str = "kubectl-flywheel";
@@ -59,6 +63,8 @@ pub struct Cluster {
     client: Client,
     /// Namespace; empty for all.
     pub namespace: String,
+    /// Objects that were left out of lists, each told once.
+    unreadable: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Cluster {
@@ -74,7 +80,11 @@ impl Cluster {
             what: format!("cannot talk to {server}"),
             why: error.to_string(),
         })?;
-        Ok(Self { client, namespace })
+        Ok(Self {
+            client,
+            namespace,
+            unreadable: Arc::default(),
+        })
     }
 
     /// The same cluster in another namespace; in all of them if it is empty.
@@ -83,12 +93,13 @@ impl Cluster {
         Self {
             client: self.client.clone(),
             namespace: namespace.to_owned(),
+            unreadable: Arc::clone(&self.unreadable),
         }
     }
 
     /// The objects of a kind.
     #[must_use]
-    pub fn api<K: Kind>(&self) -> Api<K> {
+    pub fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
         if self.namespace.is_empty() {
             Api::all(self.client.clone())
         } else {
@@ -111,12 +122,40 @@ impl Cluster {
         found.map_err(|e| self.request::<K>("get", name).failed(&e))
     }
 
-    /// All objects that the parameters choose.
+    /// The objects that the parameters choose; one that cannot be read is left out, with a warning that names it.
     pub async fn list<K: Kind>(&self, params: &ListParams) -> Result<Vec<K>, Error> {
-        let found = self.api::<K>().list(params).await;
+        let (read, rest) = self.apart::<K>(params).await?;
+        for Unreadable { metadata, why } in rest {
+            let what = named::<K>(&metadata);
+            let first = self.unreadable.lock().is_ok_and(|mut told| told.insert(what.clone()));
+            if first {
+                eprintln!("warning: {what} cannot be read and is left out: {why}");
+            }
+        }
+        Ok(read)
+    }
+
+    /// All objects of a kind, for a check that may leave out none: one that cannot be read is an error.
+    pub async fn every<K: Kind>(&self) -> Result<Vec<K>, Error> {
+        let (read, rest) = self.apart::<K>(&ListParams::default()).await?;
+        match rest.into_iter().next() {
+            Some(Unreadable { metadata, why }) => refused(format!("{} cannot be read: {why}", named::<K>(&metadata))),
+            None => Ok(read),
+        }
+    }
+
+    async fn apart<K: Kind>(&self, params: &ListParams) -> Result<(Vec<K>, Vec<Unreadable>), Error> {
+        let found = self.api::<DeserializeGuard<K>>().list(params).await;
         found
-            .map(|list| list.items)
+            .map(|list| apart(list.items))
             .map_err(|e| self.request::<K>("list", "").failed(&e))
+    }
+
+    /// What was left out of lists until now, in the words of [`named`].
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<String> {
+        let told = self.unreadable.lock();
+        told.map(|told| told.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Creates the object; nothing if one of its name exists.
@@ -164,6 +203,39 @@ impl Cluster {
     }
 }
 
+/// An object that the plugin cannot read, such as one of a newer operator.
+struct Unreadable {
+    metadata: ObjectMeta,
+    why: String,
+}
+
+/// What of a list can be read, and the rest.
+fn apart<K: Kind>(items: Vec<DeserializeGuard<K>>) -> (Vec<K>, Vec<Unreadable>) {
+    let (mut read, mut rest) = (Vec::new(), Vec::new());
+    for item in items {
+        match item.0 {
+            Ok(object) => read.push(object),
+            Err(invalid) => rest.push(Unreadable {
+                metadata: invalid.metadata,
+                why: invalid.error,
+            }),
+        }
+    }
+    (read, rest)
+}
+
+/// `rollouts.flywheel.dev/eta-7 in namespace ml`
+#[must_use]
+pub fn named<K: Kind>(metadata: &ObjectMeta) -> String {
+    let (name, namespace) = (metadata.name.as_deref(), metadata.namespace.as_deref());
+    format!(
+        "{}/{} in namespace {}",
+        resource::<K>(),
+        name.unwrap_or_default(),
+        namespace.unwrap_or_default()
+    )
+}
+
 async fn config(wanted: &Connection) -> Result<Config, Error> {
     let failed = |what: &str, why: String| Error::Connection {
         what: what.to_owned(),
@@ -200,4 +272,31 @@ async fn config(wanted: &Connection) -> Result<Config, Error> {
         config.auth_info.impersonate_groups = Some(wanted.as_groups.clone());
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use flywheel_api::Rollout;
+    use kube::ResourceExt;
+    use kube::core::ObjectList;
+
+    use super::*;
+    use crate::scenes;
+
+    #[test]
+    fn one_unreadable_object_does_not_hide_its_neighbours() {
+        let world = scenes::quiet();
+        let good = serde_json::to_value(&world.rollouts[0]).unwrap();
+        let mut bad = good.clone();
+        bad["metadata"]["name"] = "newer".into();
+        bad["spec"]["plan"]["binding"]["type"] = "Unheard".into();
+        let list = serde_json::json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "RolloutList",
+            "metadata": { "resourceVersion": "1" }, "items": [bad, good] });
+        let list: ObjectList<DeserializeGuard<Rollout>> = serde_json::from_value(list).unwrap();
+        let (read, rest) = apart(list.items);
+        let names: Vec<String> = read.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["eta-6"]);
+        let rest: Vec<String> = rest.iter().map(|u| named::<Rollout>(&u.metadata)).collect();
+        assert_eq!(rest, ["rollouts.flywheel.dev/newer in namespace ml"]);
+    }
 }

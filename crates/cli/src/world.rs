@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use crate::cluster::{Cluster, Kind, resource};
+use crate::cluster::{Cluster, Kind, named, resource};
 use crate::error::{Error, refused};
 
 /// The objects of one namespace.
@@ -40,6 +40,8 @@ pub struct World {
     pub pods: Vec<Pod>,
     /// Resources that the user may not list, and that are therefore missing.
     pub hidden: Vec<String>,
+    /// Objects that cannot be read, and that are therefore missing.
+    pub unreadable: Vec<String>,
 }
 
 impl World {
@@ -71,6 +73,7 @@ impl World {
             deployments: allowed(deployments, &mut hidden)?,
             pods: allowed(pods, &mut hidden)?,
             hidden,
+            unreadable: cluster.unreadable(),
         })
     }
 
@@ -89,6 +92,7 @@ impl World {
             deployments: lying_in(&self.deployments, namespace),
             pods: lying_in(&self.pods, namespace),
             hidden: self.hidden.clone(),
+            unreadable: self.unreadable.clone(),
         }
     }
 
@@ -146,6 +150,17 @@ impl World {
         if self.hidden.contains(&resource) {
             return refused(format!(
                 "{kind} {name} cannot be looked up: you may not list {resource} in namespace {}",
+                self.namespace
+            ));
+        }
+        let wanted = ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.namespace.clone()),
+            ..ObjectMeta::default()
+        };
+        if self.unreadable.contains(&named::<K>(&wanted)) {
+            return refused(format!(
+                "{kind} {name} in namespace {} cannot be read: use a plugin that is at least as new as the operator",
                 self.namespace
             ));
         }
@@ -310,5 +325,21 @@ fn allowed<K>(found: Result<Vec<K>, Error>, hidden: &mut Vec<String>) -> Result<
             Ok(Vec::new())
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenes;
+
+    #[test]
+    fn what_cannot_be_read_is_not_said_to_be_missing() {
+        let mut world = scenes::quiet();
+        world.unreadable = vec!["rollouts.flywheel.dev/newer in namespace ml".to_owned()];
+        let said = world.rollout("newer").unwrap_err().to_string();
+        assert!(
+            said.starts_with("Rollout newer in namespace ml cannot be read"),
+            "{said}"
+        );
     }
 }

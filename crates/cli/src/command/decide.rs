@@ -1,9 +1,9 @@
 //! `approve` and `reject`: an Approval, bound to the evidence that is shown.
 
 use flywheel_api::approval::ApprovalDecision;
-use flywheel_api::reference::WaitingFor;
-use flywheel_api::{Approval, FlywheelRun, ModelVersion, Rollout};
-use jiff::SignedDuration;
+use flywheel_api::reference::{ApprovalGate, WaitingFor};
+use flywheel_api::{Approval, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -35,14 +35,8 @@ pub async fn reject(cluster: &Cluster, paper: Paper, args: &Decide) -> Result<u8
 
 async fn decide(cluster: &Cluster, paper: Paper, args: &Decide, what: ApprovalDecision) -> Result<u8, Error> {
     let subject = Subject::parse(&args.subject, &ACCEPTED, None)?;
-    let expires_at = match &args.expires_in {
-        Some(text) => {
-            let seconds = length("expires-in", text)?;
-            now().checked_add(SignedDuration::from_secs(seconds)).ok().map(Time)
-        }
-        None => None,
-    };
-    let waits = waiting(cluster, &subject).await?;
+    let expires_at = args.expires_in.as_deref().map(|text| expiry(text, now())).transpose()?;
+    let (waits, run) = waiting(cluster, &subject).await?;
     let evidence = decision::evidence(&waits, paper)?;
     if let Some(wanted) = args.evidence_digest.as_ref().filter(|w| **w != waits.evidence_digest.0) {
         return refused(format!(
@@ -61,6 +55,9 @@ async fn decide(cluster: &Cluster, paper: Paper, args: &Decide, what: ApprovalDe
         reason: args.reason.clone(),
         expires_at,
     };
+    if let Some(run) = run.filter(|_| what == ApprovalDecision::Approve) {
+        may_approve(cluster, &run, waits.gate, &decided.approver).await?;
+    }
     if args.dry_run {
         return dry_run(cluster, args, &waits, &decided, &evidence);
     }
@@ -70,6 +67,43 @@ async fn decide(cluster: &Cluster, paper: Paper, args: &Decide, what: ApprovalDe
     let created = create(cluster, &waits, &decided).await?;
     written(&created, args.output.form, &sentence(&created))?;
     Ok(DONE)
+}
+
+/// When a decision that is taken now ends to count.
+fn expiry(text: &str, now: Timestamp) -> Result<Time, Error> {
+    let seconds = length("expires-in", text)?;
+    match now.checked_add(SignedDuration::from_secs(seconds)) {
+        Ok(at) => Ok(Time(at)),
+        Err(_) => refused(format!(
+            "--expires-in {text} is too long: at most {}d, or leave it out for a decision that never expires",
+            now.duration_until(Timestamp::MAX).as_hours() / 24
+        )),
+    }
+}
+
+/// Says so before an approval that would not count. Whoever may not read the pipeline hears it of the operator.
+async fn may_approve(cluster: &Cluster, run: &FlywheelRun, gate: ApprovalGate, user: &str) -> Result<(), Error> {
+    if run.spec.requested_by != user {
+        return Ok(());
+    }
+    match cluster.get::<FlywheelPipeline>(&run.spec.pipeline_ref.name).await {
+        Ok(pipeline) => another_must(&pipeline, run, gate, user),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Refuses the user who asked for the run, where the pipeline separates duties. A step has no such rule.
+fn another_must(pipeline: &FlywheelPipeline, run: &FlywheelRun, gate: ApprovalGate, user: &str) -> Result<(), Error> {
+    let mut rules = pipeline.spec.approvals.iter().filter(|r| r.gate == gate);
+    if run.spec.requested_by != user || !rules.any(|r| r.separation_of_duties) {
+        return Ok(());
+    }
+    refused(format!(
+        "{user} asked for FlywheelRun {}, so that an approval by {user} does not count: FlywheelPipeline {} has separationOfDuties at gate {}, and another person must approve",
+        run.name_any(),
+        pipeline.name_any(),
+        gate.name()
+    ))
 }
 
 /// `ModelVersion eta-7 approved by jane: Approval eta-7-4edc154c60 is bound to sha256:287410313523.`
@@ -120,19 +154,21 @@ fn dry_run(
     Ok(DONE)
 }
 
-/// The decision that waits on the subject.
-async fn waiting(cluster: &Cluster, subject: &Subject) -> Result<WaitingFor, Error> {
+/// The decision that waits on the subject, and the run that waits; a Rollout waits by itself.
+async fn waiting(cluster: &Cluster, subject: &Subject) -> Result<(WaitingFor, Option<FlywheelRun>), Error> {
     let name = &subject.name;
     match subject.kind {
         Kind::Rollout => {
             let rollout: Rollout = cluster.get(name).await?;
             let status = rollout.status.clone().unwrap_or_default();
             let stands = words::standing(&rollout.metadata, status.observed_generation, &status.conditions);
-            found(status.waiting_for, "Rollout", name, &stands, cluster)
+            let waits = found(status.waiting_for, "Rollout", name, &stands, cluster)?;
+            Ok((waits, None))
         }
         Kind::Run => {
             let run: FlywheelRun = cluster.get(name).await?;
-            of_run(&run, "FlywheelRun", name, cluster)
+            let waits = of_run(&run, "FlywheelRun", name, cluster)?;
+            Ok((waits, Some(run)))
         }
         _ => {
             let version: ModelVersion = cluster.get(name).await?;
@@ -152,7 +188,7 @@ async fn waiting(cluster: &Cluster, subject: &Subject) -> Result<WaitingFor, Err
                     waits.subject.name
                 ));
             }
-            Ok(waits)
+            Ok((waits, Some(run)))
         }
     }
 }
@@ -204,4 +240,47 @@ async fn create(cluster: &Cluster, waits: &WaitingFor, decided: &Decided) -> Res
         "{} decided on this evidence {MOST_AGAIN} times and took it back each time: delete old Approvals first",
         decided.approver
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use flywheel_api::flywheel_pipeline::ApprovalRule;
+
+    use super::*;
+    use crate::scenes;
+
+    #[test]
+    fn who_asked_for_the_run_is_told_that_another_person_must_approve() {
+        let mut world = scenes::waiting();
+        let mut run = world.run("eta-7").unwrap().clone();
+        run.spec.requested_by = "jane".to_owned();
+        let mut pipeline = world.pipelines.remove(0);
+        let may = |pipeline: &FlywheelPipeline, user: &str| another_must(pipeline, &run, ApprovalGate::Promote, user);
+        assert!(may(&pipeline, "jane").is_ok());
+        pipeline.spec.approvals = vec![ApprovalRule {
+            gate: ApprovalGate::Promote,
+            min_approvals: 1,
+            separation_of_duties: true,
+        }];
+        assert!(may(&pipeline, "bob").is_ok());
+        let said = may(&pipeline, "jane").unwrap_err().to_string();
+        assert!(said.contains("another person must approve"), "{said}");
+        assert!(another_must(&pipeline, &run, ApprovalGate::Train, "jane").is_ok());
+    }
+
+    #[test]
+    fn a_decision_that_would_end_after_all_time_is_refused_and_not_kept_for_ever() {
+        let now: Timestamp = scenes::NOW.parse().unwrap();
+        assert_eq!(expiry("24h", now).unwrap().0.to_string(), "2026-03-03T12:00:00Z");
+        let said = expiry("4000000d", now).unwrap_err().to_string();
+        assert!(
+            said.starts_with("--expires-in 4000000d is too long: at most "),
+            "{said}"
+        );
+        let most = said
+            .split_whitespace()
+            .find_map(|word| word.strip_suffix("d,"))
+            .unwrap();
+        assert!(expiry(&format!("{most}d"), now).is_ok(), "{said}");
+    }
 }

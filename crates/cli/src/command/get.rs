@@ -122,6 +122,13 @@ fn drawing(world: &World, paper: Paper, args: &Get, chosen: &Chosen) -> Result<S
         let note = format!("Not shown, because you may not list them: {}.", world.hidden.join(", "));
         text.push_str(&format!("{}\n", paper.paint(Tone::Quiet, &note)));
     }
+    if !world.unreadable.is_empty() {
+        let note = format!(
+            "Not shown, because they cannot be read: {}.",
+            world.unreadable.join(", ")
+        );
+        text.push_str(&format!("{}\n", paper.paint(Tone::Quiet, &note)));
+    }
     Ok(text)
 }
 

@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 32;
 pub async fn run(cluster: &Cluster, args: &Rollback) -> Result<u8, Error> {
     let subject = Subject::parse(&args.subject, &[Kind::Rollout, Kind::Deployment], Some(Kind::Rollout))?;
     let rollout = match subject.kind {
-        Kind::Deployment => last_to(cluster, &subject.name).await?,
+        Kind::Deployment => last_to(cluster, args, &subject.name).await?,
         _ => cluster.get::<Rollout>(&subject.name).await?,
     };
     match &args.to {
@@ -34,20 +34,28 @@ pub async fn run(cluster: &Cluster, args: &Rollback) -> Result<u8, Error> {
 }
 
 /// The rollout that set what serves on a Deployment, or is about to.
-async fn last_to(cluster: &Cluster, target: &str) -> Result<Rollout, Error> {
-    let mut all = to(cluster, target).await?;
-    all.retain(|r| {
-        let status = rollout_status(r);
-        status.phase.holds_target() || (status.phase.has_delivered() && status.promoted_at.is_some())
-    });
-    all.sort_by(|a, b| newest_first(&a.metadata, &b.metadata));
-    match all.into_iter().next() {
+async fn last_to(cluster: &Cluster, args: &Rollback, target: &str) -> Result<Rollout, Error> {
+    match last(to(cluster, target).await?, args.to.is_none()) {
         Some(last) => Ok(last),
         None => refused(format!(
             "no Rollout delivered anything to Deployment {target} in namespace {}: there is nothing to go back to",
             cluster.namespace
         )),
     }
+}
+
+/// The newest one; to go back, one that found its version live counts only if there is no other: it has no way back.
+fn last(mut all: Vec<Rollout>, back: bool) -> Option<Rollout> {
+    all.retain(|r| {
+        let status = rollout_status(r);
+        status.phase.holds_target() || (status.phase.has_delivered() && status.promoted_at.is_some())
+    });
+    let no_way = |r: &Rollout| back && rollout_status(r).baseline.is_none();
+    all.sort_by(|a, b| {
+        let by_way = no_way(a).cmp(&no_way(b));
+        by_way.then_with(|| newest_first(&a.metadata, &b.metadata))
+    });
+    all.into_iter().next()
 }
 
 async fn to(cluster: &Cluster, target: &str) -> Result<Vec<Rollout>, Error> {
@@ -175,4 +183,28 @@ async fn create(cluster: &Cluster, last: &Rollout, wanted: &ModelVersion) -> Res
     refused(format!(
         "{stem}-back-1 and the next names are taken: delete old Rollouts first"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenes;
+
+    #[test]
+    fn a_later_rollout_that_found_its_version_live_does_not_bar_the_way_back() {
+        let delivered = scenes::quiet().rollouts.remove(0);
+        let mut found_live = delivered.clone();
+        found_live.metadata.name = Some("again".to_owned());
+        found_live.metadata.creation_timestamp = scenes::waiting().approvals[0].metadata.creation_timestamp.clone();
+        found_live.status.as_mut().unwrap().baseline = None;
+        let all = vec![found_live.clone(), delivered];
+        let name = |rollout: Option<Rollout>| rollout.unwrap().name_any();
+        assert_eq!(name(last(all.clone(), true)), "eta-6");
+        assert_eq!(name(last(all, false)), "again", "its binding is the newest");
+        assert_eq!(
+            name(last(vec![found_live], true)),
+            "again",
+            "it says itself why there is no way back"
+        );
+    }
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 use flywheel_api::ModelVersion;
 use flywheel_engine::lineage::register::{self, Register, Verdict};
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -30,8 +29,10 @@ pub async fn run(connection: &Connection, paper: Paper, args: &Verify) -> Result
         } else {
             cluster
         };
-        let all = ListParams::default();
-        (register.versions, register.rollouts) = futures::try_join!(cluster.list(&all), cluster.list(&all))?;
+        // Who keeps a head first, the chains afterwards: they only grow, so that no head is newer than its chain.
+        // Versions that keep heads of others are of the same moment as these.
+        register.rollouts = cluster.every().await?;
+        register.versions = cluster.every().await?;
     }
     for file in &args.files {
         read(file, &mut register)?;
@@ -91,7 +92,7 @@ fn read(path: &Path, register: &mut Register) -> Result<(), Error> {
     }
     if register.versions.len() == before {
         return refused(format!(
-            "{shown} holds no ModelVersion: write it with `kubectl get modelversions,rollouts.flywheel.dev -o yaml`"
+            "{shown} holds no ModelVersion: write it with `kubectl get rollouts.flywheel.dev,modelversions -o yaml`"
         ));
     }
     Ok(())

@@ -7,6 +7,7 @@ use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVer
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc;
@@ -23,20 +24,21 @@ const PACE: Duration = Duration::from_millis(200);
 const PULSE: Duration = Duration::from_secs(1);
 
 struct Stores {
-    pipelines: Store<FlywheelPipeline>,
-    runs: Store<FlywheelRun>,
-    versions: Store<ModelVersion>,
-    rollouts: Store<Rollout>,
-    policies: Store<BiasPolicy>,
-    approvals: Store<Approval>,
-    deployments: Store<Deployment>,
-    pods: Store<Pod>,
+    pipelines: Store<DeserializeGuard<FlywheelPipeline>>,
+    runs: Store<DeserializeGuard<FlywheelRun>>,
+    versions: Store<DeserializeGuard<ModelVersion>>,
+    rollouts: Store<DeserializeGuard<Rollout>>,
+    policies: Store<DeserializeGuard<BiasPolicy>>,
+    approvals: Store<DeserializeGuard<Approval>>,
+    deployments: Store<DeserializeGuard<Deployment>>,
+    pods: Store<DeserializeGuard<Pod>>,
 }
 
 impl Stores {
-    fn world(&self, namespace: &str, hidden: &[String]) -> World {
+    /// What is seen now, of the same part of the cluster as at the first look.
+    fn world(&self, first: &World) -> World {
         World {
-            namespace: namespace.to_owned(),
+            namespace: first.namespace.clone(),
             now: now(),
             pipelines: state(&self.pipelines),
             runs: state(&self.runs),
@@ -46,16 +48,16 @@ impl Stores {
             approvals: state(&self.approvals),
             deployments: state(&self.deployments),
             pods: state(&self.pods),
-            hidden: hidden.to_vec(),
+            hidden: first.hidden.clone(),
+            unreadable: first.unreadable.clone(),
         }
     }
 }
 
-fn state<K>(store: &Store<K>) -> Vec<K>
-where
-    K: Kind + reflector::Lookup<DynamicType = ()>,
-{
-    store.state().iter().map(|o| (**o).clone()).collect()
+/// What can be read; the first look named the rest.
+fn state<K: Kind>(store: &Store<DeserializeGuard<K>>) -> Vec<K> {
+    let all = store.state();
+    all.iter().filter_map(|o| o.0.as_ref().ok().cloned()).collect()
 }
 
 /// Draws until it is interrupted, the time is over, or there is nothing more to come; whether it ended by itself.
@@ -84,7 +86,7 @@ pub async fn draw(
             () = tokio::time::sleep_until(until) => {}
             _ = tokio::signal::ctrl_c() => return Ok(false),
         }
-        let world = stores.world(&cluster.namespace, &first.hidden);
+        let world = stores.world(&first);
         shown = show(terminal, &text(&world)?, &shown)?;
         if over(&world) {
             return Ok(true);
@@ -121,15 +123,12 @@ fn follow_all(cluster: &Cluster, told: &mpsc::Sender<()>, hidden: &[String]) -> 
     }
 }
 
-fn follow<K>(cluster: &Cluster, told: &mpsc::Sender<()>, hidden: &[String]) -> Store<K>
-where
-    K: Kind + reflector::Lookup<DynamicType = ()>,
-{
+fn follow<K: Kind>(cluster: &Cluster, told: &mpsc::Sender<()>, hidden: &[String]) -> Store<DeserializeGuard<K>> {
     let (store, writer) = reflector::store();
     if hidden.contains(&crate::cluster::resource::<K>()) {
         return store;
     }
-    let events = watcher(cluster.api::<K>(), watcher::Config::default()).default_backoff();
+    let events = watcher(cluster.api::<DeserializeGuard<K>>(), watcher::Config::default()).default_backoff();
     let mut events = Box::pin(events.reflect(writer));
     let told = told.clone();
     tokio::spawn(async move {
