@@ -83,7 +83,10 @@ mod tests {
             let (_, _, event) = server.only_write();
             for (field, limit) in [("action", MAX_ACTION), ("note", MAX_NOTE)] {
                 let text = event[field].as_str().unwrap();
-                assert!(text.len() <= limit && text.len() + letter.len() > limit, "{field}: {text}");
+                assert!(
+                    text.len() <= limit && text.len() + letter.len() > limit,
+                    "{field}: {text}"
+                );
                 assert_eq!(text, letter.repeat(text.len() / letter.len()));
             }
         }

@@ -92,6 +92,7 @@ impl Controller for ModelVersions {
             rollouts: delivered.map(|d| d.rollouts.clone()),
             children,
             serves: delivered.map(|d| d.serves.clone()),
+            untold: delivered.map(|d| d.untold.clone()),
             namespace_terminating,
             version,
         })
@@ -122,6 +123,8 @@ struct Delivered {
     rollouts: Vec<Delivery>,
     /// Targets on which it serves, whoever brought it there.
     serves: BTreeSet<String>,
+    /// Targets that exist, and of which nobody can say what serves there.
+    untold: BTreeSet<String>,
 }
 
 /// The Rollouts are those of the moment in which the targets were read: one of before its promotion, beside a target of
@@ -146,6 +149,7 @@ async fn delivered(reader: Reader<'_>, version: &ModelVersion) -> Result<Deliver
         let serving = plans.iter().filter(|p| carries(target(p), p, version));
         return Ok(Delivered {
             serves: serving.map(|p| p.target_ref.name.clone()).collect(),
+            untold: model_version::untold(plans.iter().map(|p| (*p, target(p)))),
             rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
         });
     }

@@ -123,6 +123,7 @@ impl Controller for Pipelines {
             siblings,
             policies,
             live: target.map(|target| LiveView::served(target.as_ref(), plan?, &known.readable)),
+            untold: target.map(|target| LiveView::untold(target.as_ref(), plan?)),
             rollouts: rollouts.map(|all| of_model(&all.readable, &known.readable)),
             unreadable: rollouts.map(|all| unreadable(known, all)),
             versions: versions.map(|all| all.readable.iter().map(VersionView::of).collect()),

@@ -1,17 +1,53 @@
 //! Why a version must stay: it serves, a Rollout is under way with it, or one would go back to it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use flywheel_api::condition::{self, Setting};
-use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::rollout::{RolloutPhase, RolloutPlan};
+use k8s_openapi::api::apps::v1::Deployment;
 
 use super::{Delivery, ModelVersionObservation};
+use crate::binding;
+
+/// Targets that exist and whose binding none of their plans can read: nobody can say what serves there. An old plan may
+/// name a container that was renamed since; then a newer one tells.
+#[must_use]
+pub fn untold<'a>(plans: impl Iterator<Item = (&'a RolloutPlan, Option<&'a Deployment>)>) -> BTreeSet<String> {
+    let mut told: BTreeMap<&str, bool> = BTreeMap::new();
+    for (plan, target) in plans {
+        if let Some(target) = target {
+            let is_told = binding::value(target, &plan.binding).is_ok();
+            *told.entry(plan.target_ref.name.as_str()).or_default() |= is_told;
+        }
+    }
+    let untold = told.into_iter().filter(|(_, is_told)| !is_told);
+    untold.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Targets on which the version serves. On one whose binding cannot be read it still does, if it was live before.
+pub(super) fn serving(o: &ModelVersionObservation) -> BTreeSet<&String> {
+    let stored = o.version.status.as_ref();
+    let live = stored.filter(|s| condition::is_true(&s.conditions, condition::LIVE));
+    let before = live.into_iter().flat_map(|s| &s.targets);
+    o.serves
+        .iter()
+        .chain(before.filter(|t| o.untold.contains(*t)))
+        .collect()
+}
 
 /// Why the version must stay, if it must.
 pub(super) fn needed_by(o: &ModelVersionObservation, name: &str) -> Option<String> {
-    if !o.serves.is_empty() {
+    if !serving(o).is_empty() {
         return Some(format!("version {name} serves: roll out another version first"));
     }
     if let Some(rollout) = goes_back_to(o, name) {
         return Some(way_back(rollout, name));
+    }
+    if let Some(target) = o.untold.first() {
+        return Some(format!(
+            "nobody can say whether version {name} serves on Deployment {target}, whose binding cannot be read: \
+             correct the container or variable there, or plan.binding"
+        ));
     }
     let under_way = o
         .rollouts
@@ -25,9 +61,17 @@ pub(super) fn needed_by(o: &ModelVersionObservation, name: &str) -> Option<Strin
 
 /// The conditions that say so; the admission policy of the chart reads them.
 pub(super) fn conditions(o: &ModelVersionObservation, name: &str) -> [Setting; 2] {
-    let live = match o.serves.is_empty() {
-        false => Setting::yes(condition::LIVE, "Serves", "A target's binding carries this version."),
-        true => Setting::no(
+    let serving = serving(o);
+    let live = match serving.first() {
+        Some(_) if !o.serves.is_empty() => {
+            Setting::yes(condition::LIVE, "Serves", "A target's binding carries this version.")
+        }
+        Some(target) => Setting::yes(
+            condition::LIVE,
+            "Serves",
+            format!("The binding of Deployment {target}, which carried this version, cannot be read."),
+        ),
+        None => Setting::no(
             condition::LIVE,
             "DoesNotServe",
             "No target's binding carries this version.",
@@ -49,8 +93,13 @@ fn goes_back_to<'a>(o: &'a ModelVersionObservation, name: &str) -> Option<&'a De
     o.rollouts.iter().find(|r| {
         let back = r.baseline.as_deref() == Some(name) && r.candidate != name;
         let under_way = r.phase.holds_target() || r.phase == RolloutPhase::Observing;
-        back && (under_way || (r.phase.has_delivered() && r.serves))
+        back && (under_way || (r.phase.has_delivered() && may_serve(o, r)))
     })
+}
+
+/// Whether its target carries what it delivered, or cannot be read.
+fn may_serve(o: &ModelVersionObservation, rollout: &Delivery) -> bool {
+    rollout.serves || o.untold.contains(&rollout.target)
 }
 
 /// The same words from the beginning of the Rollout until another version serves.
@@ -64,8 +113,6 @@ fn way_back(rollout: &Delivery, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use flywheel_api::{ModelVersion, ModelVersionSpec};
     use jiff::Timestamp;
 
@@ -95,6 +142,7 @@ mod tests {
                 .into_iter()
                 .collect::<BTreeSet<_>>()
                 .into(),
+            untold: BTreeSet::new().into(),
             namespace_terminating: false,
         }
     }
@@ -122,6 +170,32 @@ mod tests {
             assert_eq!(is_target(&o), expected, "{phase:?}");
             assert_eq!(needed_by(&o, "eta-1").is_some(), expected, "{phase:?}");
         }
+    }
+
+    #[test]
+    fn a_way_back_stays_one_while_the_binding_of_its_target_cannot_be_read() {
+        let mut o = observed(false, RolloutPhase::Promoted, false);
+        for delivery in o.rollouts.iter_mut() {
+            "eta".clone_into(&mut delivery.target);
+        }
+        assert!(!is_target(&o));
+        o.untold = BTreeSet::from(["eta".to_owned()]).into();
+        assert!(is_target(&o) && needed_by(&o, "eta-1").is_some());
+    }
+
+    #[test]
+    fn a_target_that_one_of_its_plans_can_read_is_told() {
+        let target = crate::testing::target(1, Some("s3://eta/1"));
+        let plan: RolloutPlan = serde_json::from_value(crate::testing::plan()).unwrap();
+        let mut old = plan.clone();
+        "before".clone_into(&mut old.binding.container);
+        let by = |plans: &[&RolloutPlan]| untold(plans.iter().map(|p| (*p, Some(&target))));
+        assert_eq!(by(&[&old]), BTreeSet::from(["eta".to_owned()]));
+        assert!(by(&[&old, &plan]).is_empty());
+        assert!(
+            untold([(&old, None)].into_iter()).is_empty(),
+            "a missing one serves nobody"
+        );
     }
 
     #[test]

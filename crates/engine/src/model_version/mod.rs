@@ -23,6 +23,8 @@ use crate::standing::{Kind, Standing};
 
 mod keep;
 
+pub use keep::untold;
+
 /// Everything that the decision about a version may know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelVersionObservation {
@@ -38,6 +40,9 @@ pub struct ModelVersionObservation {
     pub children: Part<Vec<String>>,
     /// Names of the targets whose binding carries its artifact.
     pub serves: Part<BTreeSet<String>>,
+    /// Names of the targets that exist and whose binding cannot be read, as [`untold`] says: it may serve there.
+    #[serde(default)]
+    pub untold: Part<BTreeSet<String>>,
     /// The namespace is being deleted.
     pub namespace_terminating: bool,
 }
@@ -65,6 +70,9 @@ pub struct Delivery {
     /// A run asked for it; otherwise a person did.
     #[serde(default)]
     pub by_run: bool,
+    /// When the target carried its value with all pods ready, if it did.
+    #[serde(default)]
+    pub promoted: Option<Timestamp>,
     /// The target's binding carries the value that it delivers; only looked up for versions.
     #[serde(default)]
     pub serves: bool,
@@ -90,6 +98,7 @@ impl Delivery {
                 .unwrap_or_default(),
             phase: status.phase,
             by_run: rollout.spec.run_ref.is_some(),
+            promoted: status.promoted_at.map(|t| t.0),
             serves: false,
         }
     }
@@ -141,7 +150,9 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
     copy_from_run(o, &mut status);
     status.deployments = deployments(o, &name);
     let delivered = o.rollouts.iter().map(|r| &r.target);
-    let targets: BTreeSet<&String> = o.serves.iter().chain(delivered).collect();
+    // What keeps it from going is looked at when it changes.
+    let untold = o.untold.iter().filter(|_| needed.is_some());
+    let targets: BTreeSet<&String> = keep::serving(o).into_iter().chain(delivered).chain(untold).collect();
     status.targets = targets.into_iter().take(64).cloned().collect();
     status.children = o.children.peek().iter().rev().take(32).rev().cloned().collect();
     let state = state(o, &name, stored.state);
@@ -236,7 +247,7 @@ fn deployments(o: &ModelVersionObservation, name: &str) -> Vec<DeploymentRecord>
 fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> VersionState {
     let last = last(o, |r| r.candidate == name);
     let rolling = last.is_some_and(|r| r.phase.holds_target());
-    match (rolling, !o.serves.is_empty(), last.map(|r| r.phase)) {
+    match (rolling, !keep::serving(o).is_empty(), last.map(|r| r.phase)) {
         (true, ..) => VersionState::RollingOut,
         (false, true, _) => VersionState::Live,
         (false, false, Some(RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed)) => {

@@ -64,6 +64,10 @@ fn snapshot(o: &PipelineObservation) -> Option<Effect> {
 }
 
 fn version(o: &PipelineObservation) -> Option<Effect> {
+    // Any of them may be what serves, or its way back.
+    if o.untold.is_some() {
+        return None;
+    }
     let keep = usize::try_from(o.pipeline.spec.history.model_versions).unwrap_or(0);
     let needed = needed(o);
     // A version that no run made belongs to the person who imported it.
@@ -176,6 +180,7 @@ mod tests {
             unreadable_runs: Part::default(),
             snapshots: Part::default(),
             live: Part::default(),
+            untold: Part::default(),
             answers: Vec::new(),
         }
     }
@@ -195,6 +200,26 @@ mod tests {
         o.rollouts = vec![rollout].into();
         let why = prune(&o).map(|effect| effect.why);
         assert_eq!(why.as_deref(), Some("forget back: its version is forgotten"));
+    }
+
+    #[test]
+    fn no_version_and_no_rollout_is_forgotten_while_nobody_can_say_what_serves() {
+        let mut o = observed(&[("eta-2", Some("run-1")), ("eta-3", Some("run-2"))]);
+        let rollout = Delivery {
+            name: "eta-2".to_owned(),
+            candidate: "eta-2".to_owned(),
+            phase: RolloutPhase::Promoted,
+            by_run: true,
+            ..Delivery::default()
+        };
+        o.rollouts = vec![rollout].into();
+        o.untold = Some("Deployment eta has no container app.".to_owned()).into();
+        assert_eq!(prune(&o), None);
+        o.rollouts.clear();
+        assert_eq!(prune(&o), None);
+        o.untold = None.into();
+        let why = prune(&o).map(|effect| effect.why);
+        assert_eq!(why.as_deref(), Some("forget eta-2: the history of versions is full"));
     }
 
     #[test]

@@ -54,6 +54,10 @@ pub struct PipelineObservation {
     pub snapshots: Part<Vec<(String, String)>>,
     /// The version that serves on the target.
     pub live: Part<Option<LiveView>>,
+    /// Why nobody can say what serves: the target does not exist, or its binding cannot be read. Meanwhile no version and
+    /// no Rollout is forgotten.
+    #[serde(default)]
+    pub untold: Part<Option<String>>,
     /// Answers to the queries of metric triggers that were due.
     pub answers: Vec<MetricAnswer>,
 }

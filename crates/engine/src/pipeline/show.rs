@@ -24,14 +24,7 @@ pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
         o.settings.automation_ceiling,
         &o.policies.caps(),
     ));
-    let old = status.live_version.take();
-    status.live_version = o.live.as_ref().map(|live| match old {
-        Some(old) if old.name == live.name => old,
-        _ => VersionSince {
-            name: live.name.clone(),
-            since: Time(o.now),
-        },
-    });
+    status.live_version = live_version(o, status.live_version.take());
     starts(o, status);
     let numbers = o.runs.iter().filter_map(|r| run_number(o, &r.name));
     status.last_run_number = numbers.fold(status.last_run_number, i64::max);
@@ -56,6 +49,27 @@ pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
     status.last_success_time = known.max(good.filter_map(|r| r.finished).max()).map(Time);
 }
 
+/// What serves, and since when. It grows no younger because it could not be seen, or because the status was lost: then the
+/// Rollout that delivered it knows.
+fn live_version(o: &PipelineObservation, old: Option<VersionSince>) -> Option<VersionSince> {
+    let Some(live) = o.live.as_ref() else {
+        return old.filter(|_| o.untold.is_some());
+    };
+    let since = match old {
+        Some(old) if old.name == live.name => return Some(old),
+        Some(_) => o.now,
+        None => {
+            let delivered = o.rollouts.iter().filter(|r| r.candidate == live.name);
+            let promoted = delivered.filter_map(|r| r.promoted).max();
+            promoted.map_or(o.now, |at| at.min(o.now))
+        }
+    };
+    Some(VersionSince {
+        name: live.name.clone(),
+        since: Time(since),
+    })
+}
+
 /// When runs started, and for which moment of a schedule: a lost status must not make the triggers fire once more.
 fn starts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
     let runs = || o.runs.iter().filter(|r| r.ours);
@@ -66,8 +80,10 @@ fn starts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
     // From here metric triggers count; for who has none it is not worth a write.
     let counts = o.pipeline.spec.triggers.iter().any(|t| t.metric.is_some());
     let asked = |r: &&RunFact| counts && r.trigger == TriggerType::Request;
-    let begun = runs().filter(asked).filter_map(|r| r.started).max();
-    let known = status.last_request_start_time.take().map(|t| t.0);
+    // A clock that was ahead has marked a beginning that is to come: the API server knows when the run was asked for.
+    let marked = |r: &RunFact| r.started.map(|at| if at > o.now + SKEW { r.created } else { at });
+    let begun = runs().filter(asked).filter_map(marked).max();
+    let known = passed(status.last_request_start_time.take(), o.now);
     status.last_request_start_time = known.max(begun).map(Time);
     let scheduled = |r: &&RunFact| r.trigger == TriggerType::Schedule;
     let made = runs().filter(scheduled).map(|r| r.created).max();

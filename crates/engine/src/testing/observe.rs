@@ -14,22 +14,26 @@ use crate::approval::ApprovalView;
 use crate::bias::PolicyView;
 use crate::bias_policy::{BiasPolicyObservation, Judged};
 use crate::binding::{self, VersionView};
-use crate::model_version::{Delivery, ModelVersionObservation};
+use crate::model_version::{self, Delivery, ModelVersionObservation};
 use crate::pipeline::{self, MetricAnswer, PipelineObservation, RunFact};
 use crate::rollout::{self, Answer, Peer, PipelineFacts, Reading, RolloutObservation};
 use crate::run::{self, JobView, RolloutView, RunObservation, SnapshotView, VersionFact};
 use crate::view::{LiveView, Policies, created};
 
 impl World {
+    fn target_of(&self, plan: &RolloutPlan) -> Option<Deployment> {
+        self.find(Kind::Deployment, &plan.target_ref.name)
+    }
+
     fn live_version(&self, plan: Option<&RolloutPlan>) -> Option<LiveView> {
         let plan = plan?;
-        let target: Option<Deployment> = self.find(Kind::Deployment, &plan.target_ref.name);
+        let target = self.target_of(plan);
         LiveView::served(target.as_ref(), plan, &self.all(Kind::ModelVersion))
     }
 
     fn untold(&self, plan: Option<&RolloutPlan>) -> Option<String> {
         let plan = plan?;
-        let target: Option<Deployment> = self.find(Kind::Deployment, &plan.target_ref.name);
+        let target = self.target_of(plan);
         LiveView::untold(target.as_ref(), plan)
     }
 
@@ -79,6 +83,7 @@ impl World {
                 .collect::<Vec<_>>()
                 .into(),
             live: self.live_version(pipeline.spec.rollout.as_ref()).into(),
+            untold: self.untold(pipeline.spec.rollout.as_ref()).into(),
             versions: versions
                 .iter()
                 .filter(|v| v.spec.model_name == pipeline.spec.model.name)
@@ -307,9 +312,9 @@ impl World {
         let plans = of_model
             .filter_map(|p| p.spec.rollout.as_ref())
             .chain(rollouts.iter().map(|r| &r.spec.plan));
-        let carries = |plan: &RolloutPlan| {
-            let target: Option<Deployment> = self.find(Kind::Deployment, &plan.target_ref.name);
-            let value = target.and_then(|t| binding::value(&t, &plan.binding).ok().flatten());
+        let plans: Vec<(&RolloutPlan, Option<Deployment>)> = plans.map(|p| (p, self.target_of(p))).collect();
+        let carries = |plan: &RolloutPlan, target: Option<&Deployment>| {
+            let value = target.and_then(|t| binding::value(t, &plan.binding).ok().flatten());
             value == Some(binding::wanted(&plan.binding, &version.spec))
         };
         let family: Vec<ModelVersion> = self.all(Kind::ModelVersion);
@@ -318,13 +323,15 @@ impl World {
             now: self.now,
             run: run.into(),
             serves: plans
-                .filter(|p| carries(p))
-                .map(|p| p.target_ref.name.clone())
+                .iter()
+                .filter(|(plan, target)| carries(plan, target.as_ref()))
+                .map(|(plan, _)| plan.target_ref.name.clone())
                 .collect::<BTreeSet<_>>()
                 .into(),
+            untold: model_version::untold(plans.iter().map(|(plan, target)| (*plan, target.as_ref()))).into(),
             rollouts: rollouts
                 .iter()
-                .map(|r| Delivery::on(r, self.find(Kind::Deployment, &r.spec.plan.target_ref.name).as_ref()))
+                .map(|r| Delivery::on(r, self.target_of(&r.spec.plan).as_ref()))
                 .collect::<Vec<_>>()
                 .into(),
             children: family

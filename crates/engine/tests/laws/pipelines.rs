@@ -3,9 +3,11 @@
 use flywheel_api::FlywheelRun;
 use flywheel_api::approval::ApprovalDecision::Approve;
 use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::names::ANNOTATION_BEGUN;
 use flywheel_engine::pipeline::metric_query;
 use flywheel_engine::rollout::Reading;
 use flywheel_engine::testing::{self, Ending, Kind, World};
+use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -249,15 +251,40 @@ fn a_run_of_another_pipeline_that_bears_the_next_name_blocks_no_trigger(#[case] 
     Laws::default().check(&world, false);
 }
 
-#[test]
-fn a_metric_counts_anew_after_a_run_that_a_person_asked_for() {
+/// A pipeline whose metric counts since the last run.
+fn counting() -> World {
     let mut counting = metric();
     counting["metric"]["query"] = json!("increase(rows[$sinceLastRun])");
-    let mut world = turning(counting);
-    let asked = |world: &World| {
-        let pipeline = pipeline(world);
-        metric_query(&pipeline, pipeline.spec.triggers[0].metric.as_ref().unwrap(), world.now)
-    };
+    turning(counting)
+}
+
+/// What it asks now.
+fn asked(world: &World) -> String {
+    let pipeline = pipeline(world);
+    metric_query(&pipeline, pipeline.spec.triggers[0].metric.as_ref().unwrap(), world.now)
+}
+
+#[test]
+fn a_clock_that_was_ahead_as_a_requested_run_began_silences_no_metric() {
+    let mut world = counting();
+    world.add(Kind::Run, &testing::run("eta-request", "joe"));
+    world.live(1);
+    let ahead = json!(world.now + SignedDuration::from_hours(1));
+    world.edit(Kind::Run, "eta-request", |o| {
+        o["metadata"]["annotations"][ANNOTATION_BEGUN] = ahead.clone();
+    });
+    world.edit(Kind::Pipeline, "eta", |o| o["status"]["lastRequestStartTime"] = ahead);
+    world.turn();
+    world.live(5);
+    assert_eq!(asked(&world), "increase(rows[300s])");
+    world.lose_status(Kind::Pipeline, "eta");
+    world.turn();
+    assert_eq!(asked(&world), "increase(rows[360s])", "since it was asked for");
+}
+
+#[test]
+fn a_metric_counts_anew_after_a_run_that_a_person_asked_for() {
+    let mut world = counting();
     world.live(10);
     assert_eq!(asked(&world), "increase(rows[600s])");
     world.add(Kind::Run, &testing::run("eta-request", "joe"));

@@ -7,7 +7,7 @@ use flywheel_engine::testing::{self, Ending, Kind, World};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::shop::{condition, delivery, outcome, phase, pipeline, reason, run, shop};
+use crate::shop::{condition, delivery, outcome, phase, pipeline, reason, rollout, run, shop, version};
 
 /// A version of a pipeline's model that stays at its step.
 fn delivered() -> World {
@@ -26,6 +26,9 @@ fn delivered() -> World {
     assert_eq!(phase(&world, "third"), RolloutPhase::Holding);
     world
 }
+
+/// Where the name of the target's container is.
+const CONTAINER: &str = "template/spec/containers/0/name";
 
 fn break_off(world: &mut World, kind: Kind, name: &str) {
     world.unreadable.insert((kind, name.to_owned()));
@@ -156,4 +159,47 @@ fn a_way_back_whose_binding_cannot_be_read_does_not_keep_its_rollout_from_being_
     world.live(5);
     assert!(world.names(Kind::Rollout).is_empty());
     assert_eq!(world.binding("eta"), Some(testing::uri(2)), "nobody could take it back");
+}
+
+#[test]
+fn a_version_that_served_stays_live_and_is_not_let_go_while_its_binding_cannot_be_read() {
+    let mut world = shop();
+    world.delete(Kind::Run, "eta-request");
+    world.turn();
+    let live = |world: &World| condition(world, Kind::ModelVersion, "eta-1", "Live")["status"].clone();
+    assert_eq!(live(&world), "True");
+    world.set(Kind::Deployment, "eta", CONTAINER, "renamed");
+    world.turn();
+    let status = version(&world, "eta-1").status.unwrap();
+    assert_eq!((live(&world), status.targets), (json!("True"), vec!["eta".to_owned()]));
+    world.delete(Kind::ModelVersion, "eta-1");
+    world.turn();
+    assert_eq!(reason(&world, Kind::ModelVersion, "eta-1"), "InUse");
+    world.lose_status(Kind::ModelVersion, "eta-1");
+    world.turn();
+    assert_eq!(reason(&world, Kind::ModelVersion, "eta-1"), "InUse");
+    // A target that does not exist serves nobody.
+    world.delete(Kind::Deployment, "eta");
+    world.turn();
+    assert!(world.names(Kind::ModelVersion).is_empty());
+}
+
+#[test]
+fn a_live_version_grows_no_younger_by_a_binding_that_was_unreadable_or_a_status_that_was_lost() {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "automationLevel", "FullyAutomated");
+    world.live(30);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Promoted));
+    let since = |world: &World| pipeline(world).status.unwrap().live_version.map(|v| v.since);
+    let before = since(&world);
+    for name in ["renamed", "app"] {
+        world.set(Kind::Deployment, "eta", CONTAINER, name);
+        world.pass(600);
+        world.turn();
+        assert_eq!(since(&world), before, "{name}");
+    }
+    world.lose_status(Kind::Pipeline, "eta");
+    world.turn();
+    assert!(since(&world).is_some());
+    assert_eq!(since(&world), rollout(&world, "eta-2").promoted_at);
 }

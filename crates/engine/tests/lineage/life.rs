@@ -73,6 +73,7 @@ impl Life {
                     .into_iter()
                     .collect::<BTreeSet<_>>()
                     .into(),
+                untold: BTreeSet::new().into(),
                 namespace_terminating: false,
             };
             match decide(&observation) {
