@@ -49,7 +49,8 @@ async fn operate(args: Args) -> anyhow::Result<()> {
     let (metrics, health) = (Arc::new(Metrics::new()?), Arc::new(Health::default()));
     let web = tokio::spawn(server::serve(args.listen, metrics.clone(), health.clone()));
     let client = counted(config().await?, metrics.clone())?;
-    let settings = settings::follow(client.clone(), &args.namespace, &args.config_map).await;
+    let named = args.config_map.as_deref();
+    let settings = settings::follow(client.clone(), &args.namespace, named, health.clone()).await;
     let context = Context::new(
         client.clone(),
         &args.identity,
