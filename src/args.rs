@@ -11,9 +11,10 @@ pub struct Args {
     /// Namespace of the operator itself: its lease and its configuration lie there.
     #[arg(long, env = "POD_NAMESPACE", default_value = "flywheel-system")]
     pub namespace: String,
-    /// ConfigMap with the administrator's settings, under the key config.yaml.
-    #[arg(long, default_value = "flywheel-config")]
-    pub config_map: String,
+    /// ConfigMap with the administrator's settings, under the key config.yaml. Without this argument they are those
+    /// of flywheel-config, if it exists; a map that is named must exist, else the brake is pulled.
+    #[arg(long)]
+    pub config_map: Option<String>,
     /// Namespaces to watch, separated by commas; all of them if absent.
     #[arg(long, value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,

@@ -73,7 +73,8 @@ async fn operate(args: Args) -> anyhow::Result<()> {
 /// Reads the settings, and stands for election.
 async fn prepare(args: &Args, metrics: Arc<Metrics>, health: Arc<Health>) -> anyhow::Result<(Context, Election)> {
     let client = counted(config().await?, metrics.clone())?;
-    let settings = settings::follow(client.clone(), &args.namespace, &args.config_map).await;
+    let named = args.config_map.as_deref();
+    let settings = settings::follow(client.clone(), &args.namespace, named, health.clone()).await;
     let context = Context::new(client.clone(), &args.identity, settings, metrics, health);
     // Last, and not given up once it stands: a lease that is taken is given back.
     let election = leader::elect(client, args).await?;

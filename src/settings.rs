@@ -1,8 +1,10 @@
 //! The administrator's settings, followed in their ConfigMap.
 //!
-//! Fail closed: settings that cannot be read at the start pull the brake; later the last good ones stay in force.
+//! Fail closed: settings that cannot be read at the start, or are not there, pull the brake; later the last good ones
+//! stay in force.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use flywheel_engine::settings::{Brake, Settings};
 use futures::StreamExt;
@@ -11,8 +13,11 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use crate::health::Health;
 use crate::watch::lasting;
 
+/// The ConfigMap of an operator that was told of none.
+const DEFAULT_MAP: &str = "flywheel-config";
 /// Key of the settings in the ConfigMap.
 const KEY: &str = "config.yaml";
 
@@ -31,10 +36,7 @@ fn closed(why: &str) -> Settings {
 ///
 /// # Errors
 /// A sentence that names what cannot be read.
-pub fn read(map: Option<&ConfigMap>) -> Result<Settings, String> {
-    let Some(map) = map else {
-        return Ok(Settings::default());
-    };
+pub fn read(map: &ConfigMap) -> Result<Settings, String> {
     let Some(text) = map.data.as_ref().and_then(|d| d.get(KEY)) else {
         return Err(format!("the ConfigMap has no key {KEY}"));
     };
@@ -44,11 +46,27 @@ pub fn read(map: Option<&ConfigMap>) -> Result<Settings, String> {
     serde_saphyr::from_str(text).map_err(|e| format!("{KEY} cannot be read: {e}"))
 }
 
+/// The settings at the start. A map that the command line names must be there: without it nobody knows whether the
+/// brake is pulled. A process that was told of none goes without.
+fn at_start(map: Option<&ConfigMap>, named: Option<&str>) -> Result<Settings, String> {
+    match (map, named) {
+        (Some(map), _) => read(map),
+        (None, Some(name)) => Err(format!("the ConfigMap {name} does not exist")),
+        (None, None) => Ok(Settings::default()),
+    }
+}
+
 /// Reads the settings once and then follows them until the receiver is gone.
-pub async fn follow(client: Client, namespace: &str, name: &str) -> watch::Receiver<Arc<Settings>> {
+pub async fn follow(
+    client: Client,
+    namespace: &str,
+    named: Option<&str>,
+    health: Arc<Health>,
+) -> watch::Receiver<Arc<Settings>> {
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
+    let name = named.unwrap_or(DEFAULT_MAP);
     let first = match api.get_opt(name).await {
-        Ok(map) => read(map.as_ref()),
+        Ok(map) => at_start(map.as_ref(), named),
         Err(error) => Err(error.to_string()),
     };
     let first = first.unwrap_or_else(|why| {
@@ -60,31 +78,7 @@ pub async fn follow(client: Client, namespace: &str, name: &str) -> watch::Recei
     tokio::spawn(async move {
         let mut events = Box::pin(watcher(api, config).default_backoff());
         while let Some(event) = events.next().await {
-            let map = match event {
-                Ok(watcher::Event::Apply(map) | watcher::Event::InitApply(map)) => map,
-                Ok(watcher::Event::Delete(_)) => {
-                    tracing::error!("the settings were deleted: the last ones stay in force");
-                    continue;
-                }
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "the settings cannot be watched");
-                    continue;
-                }
-            };
-            match read(Some(&map)) {
-                Ok(settings) => {
-                    sender.send_if_modified(|old| {
-                        let changed = **old != settings;
-                        if changed {
-                            *old = Arc::new(settings.clone());
-                            tracing::info!(brake = settings.brake.engaged, "the settings have changed");
-                        }
-                        changed
-                    });
-                }
-                Err(why) => tracing::error!(why, "the new settings cannot be read: the last ones stay in force"),
-            }
+            pass(event, &sender, &health, Instant::now());
             if sender.is_closed() {
                 break;
             }
@@ -93,8 +87,45 @@ pub async fn follow(client: Client, namespace: &str, name: &str) -> watch::Recei
     receiver
 }
 
+/// What the watch of the settings tells.
+fn pass(
+    event: watcher::Result<watcher::Event<ConfigMap>>,
+    sender: &watch::Sender<Arc<Settings>>,
+    health: &Health,
+    now: Instant,
+) {
+    let map = match event {
+        Ok(watcher::Event::Apply(map) | watcher::Event::InitApply(map)) => map,
+        Ok(watcher::Event::Delete(_)) => {
+            tracing::error!("the settings were deleted: the last ones stay in force");
+            return;
+        }
+        Ok(watcher::Event::Init | watcher::Event::InitDone) => return,
+        Err(error) => {
+            tracing::warn!(%error, "the settings cannot be watched");
+            health.watch_failed("settings", now);
+            return;
+        }
+    };
+    match read(&map) {
+        Ok(settings) => {
+            sender.send_if_modified(|old| {
+                let changed = **old != settings;
+                if changed {
+                    *old = Arc::new(settings.clone());
+                    tracing::info!(brake = settings.brake.engaged, "the settings have changed");
+                }
+                changed
+            });
+        }
+        Err(why) => tracing::error!(why, "the new settings cannot be read: the last ones stay in force"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn map(text: &str) -> ConfigMap {
@@ -106,13 +137,30 @@ mod tests {
 
     #[test]
     fn settings_are_read_and_what_is_unknown_is_refused() {
-        let settings = read(Some(&map("brake:\n  engaged: true\n  reason: audit\n"))).unwrap();
+        let settings = read(&map("brake:\n  engaged: true\n  reason: audit\n")).unwrap();
         assert!(settings.brake.engaged);
-        assert!(
-            read(Some(&map("brakes: {}"))).is_err(),
-            "a mistyped key must not be ignored"
-        );
-        assert!(!read(None).unwrap().brake.engaged);
-        assert!(read(Some(&ConfigMap::default())).is_err());
+        assert!(read(&map("brakes: {}")).is_err(), "a mistyped key must not be ignored");
+        assert!(read(&ConfigMap::default()).is_err());
+    }
+
+    #[test]
+    fn a_map_that_the_command_line_names_and_that_is_missing_at_the_start_pulls_the_brake() {
+        let missing = at_start(None, Some("own-config")).unwrap_err();
+        assert!(missing.contains("own-config"), "{missing}");
+        assert!(!at_start(None, None).unwrap().brake.engaged);
+        assert!(!at_start(Some(&map("")), Some("own-config")).unwrap().brake.engaged);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_watched_make_the_process_unhealthy() {
+        let (health, start) = (Health::default(), Instant::now());
+        let (sender, _receiver) = watch::channel(Arc::new(Settings::default()));
+        for seconds in (0..300).step_by(30) {
+            assert!(health.problem(start + Duration::from_secs(seconds)).is_none());
+            let failed = Err(watcher::Error::NoResourceVersion);
+            pass(failed, &sender, &health, start + Duration::from_secs(seconds));
+        }
+        let problem = health.problem(start + Duration::from_secs(300)).unwrap();
+        assert!(problem.contains("settings"), "{problem}");
     }
 }

@@ -174,6 +174,53 @@ async fn cluster_a_rollout_of_a_person_names_no_run() {
     );
 }
 
+#[tokio::test]
+async fn cluster_a_version_that_a_person_imports_names_no_run() {
+    let world = api("passed-off").await;
+    bind(&world, "editors", "edit", person("bob")).await;
+    until_allowed(&world, "bob", &[], "create", "modelversions").await;
+    let versions: Api<ModelVersion> = Api::namespaced(client_of("bob").await, &world.namespace);
+    let mut own = version(1);
+    own["metadata"] = json!({ "name": "eta-1" });
+    let own: ModelVersion = from(own);
+    versions
+        .create(&PostParams::default(), &own)
+        .await
+        .expect("bob imports a version");
+
+    let mut claimed = own.clone();
+    claimed.metadata.name = Some("claimed".to_owned());
+    claimed.spec.provenance = Some(from(json!({
+        "pipeline": { "name": "eta", "uid": "0" }, "run": { "name": "eta-1", "uid": "0" }, "stages": [], "seed": 0,
+        "snapshotDigest": format!("sha256:{}", "0".repeat(64)), "level": "Manual", "requestedBy": "",
+    })));
+    let refused = versions.create(&PostParams::default(), &claimed).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("spec.provenance names run eta-1, and the operator alone registers"),
+        "{refused}"
+    );
+
+    let label = json!({ "flywheel.dev/run-uid": "0" });
+    let mut labelled = own;
+    labelled.metadata.name = Some("labelled".to_owned());
+    labelled.metadata.labels = Some(from(label.clone()));
+    let created = versions.create(&PostParams::default(), &labelled).await;
+    let change = |labels: Value| Patch::Merge(json!({ "metadata": { "labels": labels } }));
+    let params = PatchParams::default();
+    let patched = versions.patch("eta-1", &params, &change(label)).await;
+    for refused in [created, patched] {
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("flywheel.dev/run-uid is 0"), "{refused}");
+    }
+    let other = change(json!({ "team": "blue" }));
+    versions
+        .patch("eta-1", &params, &other)
+        .await
+        .expect("a label of bob's");
+}
+
 async fn admin() -> Config {
     let file = std::env::var("FLYWHEEL_TEST_API_KUBECONFIG").expect("run `cargo xtask test`");
     let kubeconfig = Kubeconfig::read_from(&file).expect("the kubeconfig can be read");

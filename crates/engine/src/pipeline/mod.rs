@@ -127,7 +127,7 @@ pub struct VersionView {
     pub number: i64,
     /// Name of its parent.
     pub parent: Option<String>,
-    /// UID of the run that made it.
+    /// UID of the run that made it, from its provenance.
     pub run_uid: Option<String>,
     /// It serves on some target, as its own status says.
     pub serves: bool,
@@ -139,13 +139,12 @@ impl VersionView {
     /// What a pipeline must know of a version.
     #[must_use]
     pub fn of(version: &ModelVersion) -> Self {
-        let labels = version.metadata.labels.as_ref();
         Self {
             name: version.metadata.name.clone().unwrap_or_default(),
             uid: version.metadata.uid.clone().unwrap_or_default(),
             number: version.spec.version,
             parent: version.spec.parent.as_ref().map(|p| p.name.clone()),
-            run_uid: labels.and_then(|l| l.get(names::LABEL_RUN_UID)).cloned(),
+            run_uid: version.spec.provenance.as_ref().map(|p| p.run.uid.clone()),
             serves: version
                 .status
                 .as_ref()

@@ -12,6 +12,7 @@ use flywheel_api::{ModelVersion, ModelVersionSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::turn::{Next, Turn};
+use super::view::VersionFact;
 use super::{judge, stage, stage_file};
 use crate::decision::{Action, Child, Effect};
 use crate::standing::{Kind, Standing};
@@ -22,7 +23,7 @@ pub fn version(turn: &mut Turn<'_>) -> Option<Next> {
         return Some(intend(turn));
     };
     let taken = turn.o.versions.iter().find(|v| v.name == intent.name);
-    let ours = taken.is_none_or(|v| v.run_uid.as_deref() == Some(turn.uid()));
+    let ours = taken.is_none_or(|v| is_own(turn, v));
     if !ours && intent.uid.is_none() {
         return Some(intend(turn));
     }
@@ -67,14 +68,10 @@ fn recall(turn: &mut Turn<'_>, version: &ModelVersion) {
     judge::keep(turn, known.approvals.clone());
 }
 
-/// The next number is one above everything that exists; a name that is taken by another run is skipped.
+/// The next number is one above everything that exists; a name that another version bears is skipped.
 fn intend(turn: &mut Turn<'_>) -> Next {
     let model = turn.plan.as_ref().map(|p| p.model.name.clone()).unwrap_or_default();
-    let own = turn
-        .o
-        .versions
-        .iter()
-        .find(|v| v.run_uid.as_deref() == Some(turn.uid()));
+    let own = turn.o.versions.iter().find(|v| is_own(turn, v));
     let pipeline = turn.o.pipeline.as_ref().and_then(|p| p.status.as_ref());
     let known = pipeline.map_or(0, |s| s.last_version_number);
     // A number is not used again after its version was deleted: metrics and labels go by the name. Nor is one whose name a
@@ -100,23 +97,30 @@ fn intend(turn: &mut Turn<'_>) -> Next {
     )
 }
 
+/// Whether a version is the one that this run registered, before its status was lost: it says so itself, and it is what
+/// the training reported. Anything else bears a name that is taken.
+fn is_own(turn: &Turn<'_>, version: &VersionFact) -> bool {
+    version.run_uid.as_deref() == Some(turn.uid()) && model(turn).as_ref() == Some(&version.artifact)
+}
+
+/// The model that the training reported.
+fn model(turn: &Turn<'_>) -> Option<ModelArtifact> {
+    let result = stage::train(turn)?.result.as_ref()?;
+    let model = result.artifacts.iter().find(|a| a.type_ == ArtifactType::Model)?;
+    Some(ModelArtifact {
+        uri: model.uri.clone(),
+        digest: model.digest.clone(),
+        size_bytes: model.size_bytes,
+    })
+}
+
 fn build(turn: &Turn<'_>, intent: &VersionIntent) -> Option<ModelVersion> {
     let plan = turn.plan.as_ref()?;
     let train = stage::train(turn)?;
-    let model = train
-        .result
-        .as_ref()?
-        .artifacts
-        .iter()
-        .find(|a| a.type_ == ArtifactType::Model)?;
     let spec = ModelVersionSpec {
         model_name: plan.model.name.clone(),
         version: intent.number,
-        artifact: ModelArtifact {
-            uri: model.uri.clone(),
-            digest: model.digest.clone(),
-            size_bytes: model.size_bytes,
-        },
+        artifact: model(turn)?,
         parent: turn.status.compared_with.as_ref().map(|c| parent(turn, &c.name)),
         provenance: Some(provenance(turn, &train.name)?),
         datasets: datasets(turn),

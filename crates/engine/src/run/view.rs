@@ -3,6 +3,7 @@
 use flywheel_api::condition;
 use flywheel_api::flywheel_run::{FlywheelRunStatus, RunOutcome, StageState, StageStatus};
 use flywheel_api::lineage::VersionRef;
+use flywheel_api::model_version::ModelArtifact;
 use flywheel_api::names;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
@@ -218,8 +219,11 @@ pub struct VersionFact {
     pub name: String,
     /// Number.
     pub number: i64,
-    /// UID of the run that made it, from its label.
+    /// UID of the run that made it, from its provenance: labels are anybody's to set.
     pub run_uid: Option<String>,
+    /// The model itself.
+    #[serde(default)]
+    pub artifact: ModelArtifact,
     /// Which one it is, and how far its lineage has come.
     pub reference: VersionRef,
 }
@@ -228,11 +232,11 @@ impl VersionFact {
     /// What a run must know of a version.
     #[must_use]
     pub fn of(version: &ModelVersion) -> Self {
-        let labels = version.metadata.labels.as_ref();
         Self {
             name: version.metadata.name.clone().unwrap_or_default(),
             number: version.spec.version,
-            run_uid: labels.and_then(|l| l.get(names::LABEL_RUN_UID)).cloned(),
+            run_uid: version.spec.provenance.as_ref().map(|p| p.run.uid.clone()),
+            artifact: version.spec.artifact.clone(),
             reference: VersionRef::of(version),
         }
     }

@@ -6,7 +6,7 @@ use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::model_version::VersionState;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::rollout::Reading;
-use flywheel_engine::testing::{self, Kind, World};
+use flywheel_engine::testing::{self, Ending, Kind, World};
 use serde_json::json;
 
 use crate::shop::{condition, delivery, outcome, phase, rollout, run, shop, version};
@@ -274,6 +274,33 @@ fn a_run_whose_version_would_bear_the_name_of_another_models_version_takes_the_n
     let made = run(&world, "eta-request").model_version.unwrap();
     assert_eq!((made.name.as_str(), made.number), ("eta-3", 3));
     assert_eq!(version(&world, "eta-3").metadata.uid, made.uid);
+}
+
+#[test]
+fn a_version_that_a_person_passes_off_as_that_of_a_run_is_not_delivered() {
+    let mut before = shop();
+    before.endings.insert("evaluate".to_owned(), Ending::Runs);
+    before.live(2);
+    let mut honest = before.clone();
+    honest.endings.clear();
+    honest.live(6);
+    let trained = version(&honest, "eta-2");
+    for claims in [true, false] {
+        let mut forged = trained.clone();
+        forged.metadata.uid = None;
+        forged.metadata.resource_version = None;
+        forged.status = None;
+        forged.spec.artifact = testing::version(2).spec.artifact;
+        // Without provenance the labels alone name the run.
+        forged.spec.provenance = forged.spec.provenance.filter(|_| claims);
+        let mut world = before.clone();
+        world.add(Kind::ModelVersion, &forged);
+        world.endings.clear();
+        world.live(6);
+        let made = run(&world, "eta-request").model_version.unwrap();
+        assert_eq!((made.name.as_str(), made.number), ("eta-3", 3), "claims: {claims}");
+        assert_eq!(version(&world, "eta-3").spec.artifact, trained.spec.artifact);
+    }
 }
 
 #[test]
