@@ -411,49 +411,53 @@ async fn decided<C: Controller>(
         }
         break decision;
     };
-    Box::pin(carried_out::<C>(context, api, look.object, decision)).await
+    Box::pin(carried_out::<C>(context, api, &look.object, decision)).await
 }
 
 /// Does what was decided.
 async fn carried_out<C: Controller>(
     context: &Context,
     api: &Api<C::Object>,
-    object: Cow<'_, C::Object>,
+    object: &C::Object,
     decision: Decision<C::Status>,
 ) -> Result<Outcome, kube::Error> {
-    let wrote = match decision {
-        Decision::Wait(wait) => return Ok(ControlFlow::Continue(pause::<C>(&wait, object.as_ref()))),
+    let (written, why, itself) = match decision {
+        Decision::Wait(wait) => return Ok(ControlFlow::Continue(pause::<C>(&wait, object))),
         Decision::Record(change) => {
-            tracing::info!(events = change.events.len(), "record the status");
-            Wrote::of(record(context, object.into_owned(), change).await?, true)
+            let why = "record the status";
+            tracing::info!(events = change.events.len(), "{why}");
+            let written = record(context, object.clone(), change).await;
+            (written, why.to_owned(), true)
         }
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
             let uid = effect.action.uid();
             let itself = uid.is_some() && uid == object.meta().uid.as_deref();
-            if !itself && !is_current(api, object.as_ref()).await? {
+            if !itself && !is_current(api, object).await? {
                 return Ok(ControlFlow::Break(Wrote::Nothing));
             }
             let namespace = object.namespace().unwrap_or_default();
-            let applied = apply(&context.client, &namespace, effect.action).await;
-            if let Err(kube::Error::Api(answer)) = &applied
-                && is_refusal(answer.code)
-            {
-                let message = format!(
-                    "The API server refuses a write, which is tried again ({}): {}",
-                    effect.why, answer.message
-                );
-                publish(context, object.as_ref(), Note::warning("WriteRefused", message)).await;
-            }
-            Wrote::of(applied?, itself)
+            let written = apply(&context.client, &namespace, effect.action).await;
+            (written, effect.why, itself)
         }
     };
-    Ok(ControlFlow::Break(wrote))
+    let refused = refused(&why, &written);
+    if let Some(note) = refused {
+        publish(context, object, note).await;
+    }
+    Ok(ControlFlow::Break(Wrote::of(written?, itself)))
 }
 
-/// Whether the API server will refuse the same write again until somebody changes something, such as a quota.
-const fn is_refusal(code: u16) -> bool {
-    matches!(code, 400 | 403 | 422)
+/// What is told of a write that the API server will refuse again until somebody changes something, such as a quota.
+fn refused(why: &str, written: &Result<Applied, kube::Error>) -> Option<Note> {
+    let Err(kube::Error::Api(answer)) = written else {
+        return None;
+    };
+    let message = format!(
+        "The API server refuses a write, which is tried again ({why}): {}",
+        answer.message
+    );
+    matches!(answer.code, 400 | 403 | 422).then(|| Note::warning("WriteRefused", message))
 }
 
 fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {

@@ -408,29 +408,28 @@ async fn a_precondition_that_does_not_hold_is_looked_at_anew_and_other_refusals_
 
 #[tokio::test]
 async fn a_write_that_the_api_server_refuses_for_good_is_told_by_an_event_of_its_object() {
-    for (code, told) in [(403, true), (422, true), (409, false), (500, false)] {
-        let server = Server::default();
-        let client = server.client(move |sent| match sent.0 {
-            Method::GET => (200, rollout(name(sent))),
-            Method::DELETE => refusal(code, "Refused"),
-            _ => accepted(sent),
-        });
-        let driver = Arc::new(Driver::new(context(client)));
-        let _ = look(&driver, "deletes").await;
-        let writes = server.writes();
-        let event = writes.iter().find(|(_, path, _)| path.contains("/events"));
-        assert_eq!(event.is_some(), told, "{code}: {writes:?}");
-        let Some((_, _, event)) = event else { continue };
-        assert_eq!(
-            (&event["type"], &event["reason"]),
-            (&json!("Warning"), &json!("WriteRefused"))
-        );
-        let note = event["note"].as_str().unwrap();
-        assert!(
-            note.contains("the test says so") && note.contains("refused: Refused"),
-            "{note}"
-        );
-        assert_eq!(event["regarding"]["name"], "deletes");
+    for (code, told) in [(400, true), (403, true), (422, true), (409, false), (500, false)] {
+        for (object, why) in [("deletes", "the test says so"), ("records", "record the status")] {
+            let server = Server::default();
+            let client = server.client(move |sent| match sent.0 {
+                Method::GET => (200, rollout(name(sent))),
+                Method::DELETE | Method::PUT => refusal(code, "Refused"),
+                _ => accepted(sent),
+            });
+            let driver = Arc::new(Driver::new(context(client)));
+            let _ = look(&driver, object).await;
+            let writes = server.writes();
+            let event = writes.iter().find(|(_, path, _)| path.contains("/events"));
+            assert_eq!(event.is_some(), told, "{object}, {code}: {writes:?}");
+            let Some((_, _, event)) = event else { continue };
+            assert_eq!(
+                (&event["type"], &event["reason"]),
+                (&json!("Warning"), &json!("WriteRefused"))
+            );
+            let note = event["note"].as_str().unwrap();
+            assert!(note.contains(why) && note.contains("refused: Refused"), "{note}");
+            assert_eq!(event["regarding"]["name"], object);
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub const COMPLETE: &str = "Complete";
 pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
 /// A run waits for room: other runs of its namespace take all that the administrator allows. Only present while true.
 pub const WAITING_FOR_ROOM: &str = "WaitingForRoom";
+/// There is room, and a run lets those that were created earlier take it first, each for a minute. Only present while true.
+pub const YIELDS_ROOM: &str = "YieldsRoom";
 /// The live version is younger than `cadence.maxInterval`.
 pub const FRESH: &str = "Fresh";
 /// The last run ended without failure.

@@ -28,6 +28,8 @@ pub enum Kind {
     Braked,
     /// Others take all the room that the administrator allows.
     NoRoom,
+    /// There is room, and others take it first.
+    YieldsRoom,
     /// Something must change from outside.
     Stalled,
     /// Idle or done.
@@ -71,7 +73,9 @@ impl Standing {
         let yes = |type_| Setting::yes(type_, &self.reason, &*self.message);
         let ready = match self.kind {
             Kind::Working | Kind::Stalled => Setting::no(condition::READY, &self.reason, &*self.message),
-            Kind::Waiting | Kind::AwaitingPerson | Kind::Braked | Kind::NoRoom | Kind::Ready => yes(condition::READY),
+            Kind::Waiting | Kind::AwaitingPerson | Kind::Braked | Kind::NoRoom | Kind::YieldsRoom | Kind::Ready => {
+                yes(condition::READY)
+            }
         };
         let extra = match self.kind {
             Kind::Working => Some(yes(condition::RECONCILING)),
@@ -79,6 +83,7 @@ impl Standing {
             Kind::AwaitingPerson => Some(yes(condition::AWAITING_APPROVAL)),
             Kind::Braked => Some(yes(condition::BRAKED)),
             Kind::NoRoom => Some(yes(condition::WAITING_FOR_ROOM)),
+            Kind::YieldsRoom => Some(yes(condition::YIELDS_ROOM)),
             Kind::Waiting | Kind::Ready => None,
         };
         std::iter::once(ready).chain(extra).collect()

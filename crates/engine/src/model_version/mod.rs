@@ -64,7 +64,7 @@ pub struct Delivery {
     pub created: Timestamp,
     /// Where it stands.
     pub phase: RolloutPhase,
-    /// It has begun: it took its target, whatever has become of it since.
+    /// It has begun: it took its target, whatever has become of it since. One that found its version live never did.
     #[serde(default)]
     pub begun: bool,
     /// A run asked for it; otherwise a person did.
@@ -84,7 +84,7 @@ impl Delivery {
     pub fn of(rollout: &Rollout) -> Self {
         let status = rollout.status.clone().unwrap_or_default();
         Self {
-            begun: status.candidate.is_some(),
+            begun: status.candidate.is_some() && status.baseline.is_some(),
             name: rollout.metadata.name.clone().unwrap_or_default(),
             uid: rollout.metadata.uid.clone().unwrap_or_default(),
             candidate: rollout.spec.model_version_ref.name.clone(),
@@ -296,8 +296,8 @@ fn passed(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Vec<
     let run = o.run.as_ref().and_then(|r| r.status.as_ref());
     let approved =
         (stored == VersionState::Candidate && run.is_some_and(is_approved)).then_some(VersionState::Approved);
-    let delivered = last(o, |r| r.candidate == name)
-        .is_some_and(|r| r.begun && (r.phase.is_delivered() || r.phase.is_terminal()))
+    let delivered = last(o, |r| r.candidate == name && r.begun)
+        .is_some_and(|r| r.phase.is_delivered() || r.phase.is_terminal())
         .then_some(VersionState::RollingOut);
     let states = approved.into_iter().chain(delivered);
     states.map(|state| reached(o, name, state)).collect()
@@ -312,7 +312,8 @@ fn last(o: &ModelVersionObservation, of: impl Fn(&Delivery) -> bool) -> Option<&
 /// A state with what it came of: the Rollout that put the version where it is, or took its place; otherwise its run.
 fn reached(o: &ModelVersionObservation, name: &str, state: VersionState) -> Reached {
     let rollout = match state {
-        VersionState::RollingOut | VersionState::Live | VersionState::RolledBack => last(o, |r| r.candidate == name),
+        VersionState::RollingOut | VersionState::Live => last(o, |r| r.candidate == name && r.begun),
+        VersionState::RolledBack => last(o, |r| r.candidate == name),
         VersionState::Superseded => last(o, |r| r.baseline.as_deref() == Some(name) && r.candidate != name),
         VersionState::Candidate | VersionState::Rejected | VersionState::Approved => None,
     };

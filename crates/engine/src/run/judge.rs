@@ -255,17 +255,13 @@ fn resolve(subject: &SubjectRef, namespace: &str) -> String {
     )
 }
 
-/// The brake holds what people allowed as well.
+/// The brake holds what people allowed as well. Who approved is recorded anew whenever it is somebody else than before.
 fn approved(turn: &mut Turn<'_>, ask: &Ask, digest: &Digest, records: Vec<ApprovalRecord>) -> Option<Next> {
     if let Some(braked) = turn.braked() {
         return Some(braked);
     }
-    if turn
-        .status
-        .approvals
-        .iter()
-        .any(|a| a.gate == ask.gate && a.evidence_digest == *digest)
-    {
+    let kept = &turn.status.approvals;
+    if bounded(&records).iter().all(|record| kept.contains(record)) {
         return None;
     }
     let people = records
@@ -280,9 +276,17 @@ fn approved(turn: &mut Turn<'_>, ask: &Ask, digest: &Digest, records: Vec<Approv
     Some(Next::Rest(Standing::new(Kind::Working, "Approved", message), None))
 }
 
-/// Adds Approvals that were used; the last ones stay.
+/// As many Approvals as a status keeps.
+fn bounded(records: &[ApprovalRecord]) -> &[ApprovalRecord] {
+    let surplus = records.len().saturating_sub(KEPT_APPROVALS);
+    records.get(surplus..).unwrap_or_default()
+}
+
+/// Adds Approvals that were used; the last ones stay, each of them once.
 pub fn keep(turn: &mut Turn<'_>, records: Vec<ApprovalRecord>) {
-    turn.status.approvals.extend(records);
-    let surplus = turn.status.approvals.len().saturating_sub(KEPT_APPROVALS);
-    turn.status.approvals.drain(..surplus);
+    let kept = &mut turn.status.approvals;
+    kept.retain(|old| !records.contains(old));
+    kept.extend(records);
+    let surplus = kept.len().saturating_sub(KEPT_APPROVALS);
+    kept.drain(..surplus);
 }

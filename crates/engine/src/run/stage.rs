@@ -11,7 +11,7 @@ use super::judge::{Ask, ask};
 use super::pod::{failure, failure_of, stuck, stuck_until};
 use super::result::{Expected, read};
 use super::turn::{Next, Turn};
-use super::view::{JobState, JobView, Peer, PodView, SOON};
+use super::view::{JobState, JobView, Peer, PodView};
 use super::{job, stage_file};
 use crate::decision::{Action, Child, Effect};
 use crate::level::{Step, Who, who};
@@ -98,27 +98,42 @@ fn begin(turn: &mut Turn<'_>, spec: &StageSpec, stage: &StageStatus) -> Next {
 }
 
 /// Of the runs that want to start a stage, those that were created first get the room that is left: whoever looks at the
-/// same time sees the same order, so that all of them together do not take more than there is.
+/// same time sees the same order, so that all of them together do not take more than there is. One that does not take it
+/// holds up the others for a minute, whatever it says.
 fn no_room(turn: &Turn<'_>) -> Option<Next> {
     let max = turn.o.settings.max_runs_per_namespace;
-    let peers = || turn.o.peers.iter();
-    let running = peers().filter(|p| p.running_stage).count();
-    let mine = (created(&turn.o.run.metadata), turn.name());
-    let waits = condition::find(&turn.status.conditions, condition::WAITING_FOR_ROOM);
-    let since = waits.map_or(turn.now(), |c| c.last_transition_time.0);
-    let first = |p: &&Peer| p.wants_room(turn.now(), since) && (p.created, &*p.name) < mine;
-    let taken = running.saturating_add(peers().filter(first).count());
-    if i64::try_from(taken).unwrap_or(i64::MAX) < i64::from(max) {
+    let running = turn.o.peers.iter().filter(|p| p.running_stage).count();
+    let left = i64::from(max).saturating_sub(i64::try_from(running).unwrap_or(i64::MAX));
+    let first = if left > 0 { go_first(turn) } else { Vec::new() };
+    if i64::try_from(first.len()).unwrap_or(i64::MAX) < left {
         return None;
     }
-    // Who could start and does not say that it waits may turn out to be kept from it.
-    let silent = peers().filter(first).filter(|p| !p.waits_for_room);
-    let due = silent.filter_map(|p| p.could_start).min();
-    let until = due.map(|at| at.max(since) + SOON);
+    let kind = if left > 0 { Kind::YieldsRoom } else { Kind::NoRoom };
     let message = format!(
         "The administrator allows {max} runs of a namespace to have a running stage: runs that are at work, or were created earlier, take all of them."
     );
-    Some(Next::Rest(Standing::new(Kind::NoRoom, "NamespaceFull", message), until))
+    let standing = Standing::new(kind, "NamespaceFull", message);
+    Some(Next::Rest(standing, first.into_iter().min()))
+}
+
+/// Until when each of the runs goes first that take the room which is left before this one.
+fn go_first(turn: &Turn<'_>) -> Vec<jiff::Timestamp> {
+    let now = turn.now();
+    let mine = (created(&turn.o.run.metadata), turn.name());
+    let mut earlier: Vec<&Peer> = turn.o.peers.iter().filter(|p| (p.created, &*p.name) < mine).collect();
+    earlier.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    let yields = condition::find(&turn.status.conditions, condition::YIELDS_ROOM);
+    let since = yields.map_or(now, |c| c.last_transition_time.0);
+    let mut others = since;
+    let mut all = Vec::new();
+    for peer in earlier {
+        if let Some(until) = peer.goes_first_until(now, since, others) {
+            others = others.max(until);
+            all.push(until);
+        }
+    }
+    all.retain(|until| now < *until);
+    all
 }
 
 /// The next attempt of a stage.

@@ -123,13 +123,13 @@ pub struct Peer {
     /// Since when it could start its next stage, as far as it says; nothing while it has none or waits for a person.
     #[serde(default)]
     pub could_start: Option<Timestamp>,
-    /// It said that it waits for room in the namespace.
+    /// It said that it waits for room in the namespace, or for others to take it first.
     #[serde(default)]
     pub waits_for_room: bool,
 }
 
-/// So long a run that could start a stage is expected to, and so long a run that waits for room lets it go first: later
-/// something must be in its way of which it says nothing.
+/// So long a run that could start a stage is expected to, and so long a run that waits for room lets it go first once there
+/// is some: later something must be in its way of which it says nothing.
 pub const SOON: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whether the decision about a run looks at its peers: only who begins, or starts a stage, lets others go first.
@@ -190,16 +190,20 @@ impl Peer {
             begun: status.started_at.is_some(),
             running_stage: status.stages.iter().any(|s| s.state == StageState::Running),
             could_start: could_start(&status),
-            waits_for_room: condition::is_true(&status.conditions, condition::WAITING_FOR_ROOM),
+            waits_for_room: [condition::WAITING_FOR_ROOM, condition::YIELDS_ROOM]
+                .iter()
+                .any(|type_| condition::is_true(&status.conditions, type_)),
         })
     }
 
-    /// Whether it is about to start a stage, or waits for the room to, as a run sees it that has waited for room since
-    /// then: until that moment the brake may have held both, or nobody may have looked.
+    /// Until when it goes first, as a run sees it that has seen room since then; nothing if it cannot start a stage now.
+    /// Until that moment the brake may have held both, or nobody may have looked. Who waits has its minute after those
+    /// before it, whose minutes end at `others`: it let them go first as well.
     #[must_use]
-    pub fn wants_room(&self, now: Timestamp, since: Timestamp) -> bool {
-        let due = self.could_start.filter(|at| *at <= now && !self.running_stage);
-        due.is_some_and(|at| self.waits_for_room || now < at.max(since) + SOON)
+    pub fn goes_first_until(&self, now: Timestamp, since: Timestamp, others: Timestamp) -> Option<Timestamp> {
+        let due = self.could_start.filter(|at| *at <= now && !self.running_stage)?;
+        let from = if self.waits_for_room { others } else { due };
+        Some(from.max(since) + SOON)
     }
 }
 

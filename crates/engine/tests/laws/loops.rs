@@ -1,9 +1,10 @@
 //! Typical histories from beginning to end, and whole decisions at their turning points.
 
 use flywheel_api::Rollout;
-use flywheel_api::approval::ApprovalDecision::{Approve, Reject};
+use flywheel_api::approval::ApprovalDecision::{Approve, Reject, Revoke};
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::model_version::VersionState;
+use flywheel_api::reference::{NameRef, WaitingFor};
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::rollout::Reading;
 use flywheel_engine::testing::{self, Ending, Kind, World};
@@ -136,6 +137,73 @@ fn a_person_who_rejects_ends_the_run() {
     world.person("jane", Reject);
     world.live(1);
     assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Rejected));
+}
+
+/// Jane takes her Approval back, and Bob approves the same evidence.
+fn bob_instead_of_jane(world: &mut World, waiting: &WaitingFor) {
+    let mut revoke = testing::approval("revoke", "jane", Revoke, waiting);
+    revoke.spec.revokes = Some(NameRef::new("approval-0"));
+    world.add(Kind::Approval, &revoke);
+    world.add(Kind::Approval, &testing::approval("by-bob", "bob", Approve, waiting));
+}
+
+/// Who approved, as the run keeps it, and how often that was told as a decision.
+fn approvers(world: &World) -> (Vec<String>, usize) {
+    let status = run(world, "eta-request");
+    let told = status.decisions.iter().filter(|d| d.decision == "Approved").count();
+    (status.approvals.into_iter().map(|a| a.approver).collect(), told)
+}
+
+#[test]
+fn who_approved_the_second_attempt_of_a_training_is_recorded_when_it_is_somebody_else() {
+    let mut world = shop();
+    world.set(Kind::Pipeline, "eta", "automationLevel", "SemiAutomated");
+    world.settle();
+    let waiting = world.waiting().unwrap();
+    world.person("jane", Approve);
+    world.endings.insert("train".to_owned(), Ending::Evicted);
+    world.settle();
+    world.run_jobs();
+    world.settle();
+    world.endings.clear();
+    assert_eq!(approvers(&world), (vec!["jane".to_owned()], 1));
+    bob_instead_of_jane(&mut world, &waiting);
+    world.settle();
+    world.pass(60);
+    world.settle();
+    assert_eq!(run(&world, "eta-request").stages[0].attempt, 2);
+    assert_eq!(approvers(&world), (vec!["jane".to_owned(), "bob".to_owned()], 2));
+}
+
+#[test]
+fn who_approved_a_version_that_the_brake_held_is_recorded_when_it_is_somebody_else() {
+    let mut world = shop();
+    world.live(1);
+    let waiting = world.waiting().unwrap();
+    world.person("jane", Approve);
+    world.look(Kind::Run, "eta-request");
+    assert_eq!(approvers(&world), (vec!["jane".to_owned()], 1));
+    world.settings.brake.engaged = true;
+    bob_instead_of_jane(&mut world, &waiting);
+    world.settle();
+    world.settings.brake.engaged = false;
+    world.live(1);
+    assert_eq!(approvers(&world), (vec!["jane".to_owned(), "bob".to_owned()], 2));
+    assert_eq!(version(&world, "eta-2").status.unwrap().approvals.len(), 2);
+}
+
+#[test]
+fn a_rollout_that_finds_its_version_live_is_no_delivery_in_the_lineage() {
+    let mut world = delivery(&testing::plan());
+    world.live(25);
+    let before = version(&world, "eta-2").status.unwrap();
+    assert_eq!(before.state, VersionState::Live);
+    world.add(Kind::Rollout, &testing::rollout("again", 2, &testing::plan()));
+    world.live(2);
+    let again = rollout(&world, "again");
+    assert_eq!((again.phase, again.baseline), (RolloutPhase::Promoted, None));
+    let after = version(&world, "eta-2").status.unwrap();
+    assert_eq!((after.state, after.lineage), (before.state, before.lineage));
 }
 
 /// Every decision of a history, as one line each, so that a change of the order of writes is seen.

@@ -155,3 +155,45 @@ fn a_run_that_could_start_and_is_never_looked_at_keeps_others_waiting_for_a_minu
     look_together(&mut world);
     assert_eq!(at_work(&world), BTreeSet::from(["b".to_owned()]));
 }
+
+/// Runs that say that they wait for room, and then there is room for one.
+fn waiting() -> World {
+    let mut world = crowd(0);
+    world.settle();
+    let first = |name| crate::shop::condition(&world, Kind::Run, name, "WaitingForRoom")["status"].clone();
+    assert_eq!((first("a"), first("f")), (json!("True"), json!("True")));
+    world.settings.max_runs_per_namespace = 1;
+    world
+}
+
+#[test]
+fn a_run_that_waits_for_room_and_never_takes_it_keeps_others_waiting_for_a_minute_and_no_longer() {
+    let mut world = waiting();
+    world.pass(300);
+    world.panics.insert((Kind::Run, "a".to_owned()));
+    look_together(&mut world);
+    let writes = world.writes.len();
+    look_together(&mut world);
+    assert_eq!(world.writes.len(), writes, "since when there is room is written once");
+    world.pass(58);
+    look_together(&mut world);
+    assert!(at_work(&world).is_empty(), "{:?}", at_work(&world));
+    world.pass(3);
+    look_together(&mut world);
+    assert_eq!(at_work(&world), BTreeSet::from(["b".to_owned()]));
+}
+
+#[test]
+fn each_run_that_waits_for_room_and_never_takes_it_costs_the_others_a_minute() {
+    let mut world = waiting();
+    for name in ["a", "b"] {
+        world.panics.insert((Kind::Run, name.to_owned()));
+    }
+    look_together(&mut world);
+    world.pass(61);
+    look_together(&mut world);
+    assert!(at_work(&world).is_empty(), "{:?}", at_work(&world));
+    world.pass(60);
+    look_together(&mut world);
+    assert_eq!(at_work(&world), BTreeSet::from(["c".to_owned()]));
+}
