@@ -231,17 +231,19 @@ fn end(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
         .iter()
         .rfind(|d| d.decision == ABORT || d.decision == ROLL_BACK);
     let reason = decided.map_or("", |d| d.reason.as_str());
+    let left = match draft.target().map(|t| draft.carried(t)) {
+        Some(Carried::Foreign(_)) => Some("The target carries a foreign value, which was left alone."),
+        Some(Carried::Unreadable(_)) => {
+            Some("The binding of the target cannot be read, so the target was left as it is.")
+        }
+        _ => None,
+    };
     let (outcome, end) = match decided.map(|d| d.decision.as_str()) {
         _ if reason == TARGET_GONE => (RolloutPhase::Failed, "Nothing is left to go back."),
         Some(ABORT) => (RolloutPhase::Aborted, "The candidate got no traffic."),
         _ => (RolloutPhase::RolledBack, "The baseline serves."),
     };
-    let end = match draft.target().map(|t| draft.carried(t)) {
-        Some(Carried::Foreign(_)) => "The target carries a foreign value, which was left alone.",
-        Some(Carried::Unreadable(_)) => "The binding of the target cannot be read, so the target was left as it is.",
-        _ => end,
-    };
-    let message = format!("{} {end}", draft.status.outcome_reason);
+    let message = format!("{} {}", draft.status.outcome_reason, left.unwrap_or(end));
     draft.status.candidate_deployment = None;
     draft.status.weights = Some(Weights {
         baseline_replicas: draft.target().map_or(0, replicas),
