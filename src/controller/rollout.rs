@@ -246,15 +246,18 @@ mod tests {
             labels: BTreeMap::new(),
             created: None,
         };
-        for (phase, wanted, expected) in [
-            ("Progressing", "Progress", true),
-            ("Promoted", "Progress", false),
-            ("Promoted", "RollBack", true),
-            ("RolledBack", "RollBack", false),
+        let promoted = json!("2026-01-01T00:00:00Z");
+        for (phase, promoted, wanted, expected) in [
+            ("Progressing", json!(null), "Progress", true),
+            ("Promoted", promoted.clone(), "Progress", false),
+            ("Promoted", promoted.clone(), "RollBack", true),
+            ("Superseded", promoted.clone(), "RollBack", true),
+            ("Superseded", json!(null), "RollBack", false),
+            ("RolledBack", promoted, "RollBack", false),
         ] {
             let mut object = rollout("one");
             object["spec"]["desiredState"] = json!(wanted);
-            object["status"] = json!({ "phase": phase });
+            object["status"] = json!({ "phase": phase, "promotedAt": promoted });
             let object: Rollout = serde_json::from_value(object).unwrap();
             assert_eq!(Rollouts::concerns(&object, &another), expected, "{phase} {wanted}");
         }

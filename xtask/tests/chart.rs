@@ -65,7 +65,7 @@ fn by_default_two_restricted_replicas_are_probed_and_protected() {
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
     assert!(container["resources"]["limits"]["memory"].is_string());
     assert_eq!(of(&all, "PodDisruptionBudget").len(), 1);
-    assert_eq!(of(&all, "ValidatingAdmissionPolicy").len(), 4);
+    assert_eq!(of(&all, "ValidatingAdmissionPolicy").len(), 5);
     for binding in of(&all, "ValidatingAdmissionPolicyBinding") {
         assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
     }
