@@ -91,8 +91,7 @@ impl Standing {
 }
 
 /// Since when the machine has been missing something, from the conditions that were written then.
-#[must_use]
-pub fn missing_since(old: &[Condition], reason: &str, now: Timestamp) -> Timestamp {
+fn missing_since(old: &[Condition], reason: &str, now: Timestamp) -> Timestamp {
     [condition::STALLED, condition::RECONCILING, condition::READY]
         .iter()
         .filter_map(|type_| condition::find(old, type_))
@@ -100,6 +99,19 @@ pub fn missing_since(old: &[Condition], reason: &str, now: Timestamp) -> Timesta
         .map(|c| c.last_transition_time.0)
         .min()
         .unwrap_or(now)
+}
+
+/// Where an object stands that waits for what is missing, and when that becomes a failure.
+#[must_use]
+pub fn awaited(
+    old: &[Condition],
+    now: Timestamp,
+    reason: &str,
+    message: impl Into<String>,
+) -> (Standing, Option<Timestamp>) {
+    let since = missing_since(old, reason, now);
+    let until = Some(since + PATIENCE).filter(|at| *at > now);
+    (Standing::missing(since, now, reason, message), until)
 }
 
 /// Adds a decision and keeps the last 50.

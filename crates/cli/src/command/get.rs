@@ -118,15 +118,12 @@ fn drawing(world: &World, paper: Paper, args: &Get, chosen: &Chosen) -> Result<S
         text =
             format!("There is nothing of Flywheel in {place}: apply a FlywheelPipeline, or choose another with -n.\n");
     }
-    if !world.hidden.is_empty() {
-        let note = format!("Not shown, because you may not list them: {}.", world.hidden.join(", "));
-        text.push_str(&format!("{}\n", paper.paint(Tone::Quiet, &note)));
-    }
-    if !world.unreadable.is_empty() {
-        let note = format!(
-            "Not shown, because they cannot be read: {}.",
-            world.unreadable.join(", ")
-        );
+    let left_out = [
+        ("you may not list them", world.hidden.join(", ")),
+        ("they cannot be read", world.unreadable.join(", ")),
+    ];
+    for (why, names) in left_out.into_iter().filter(|(_, names)| !names.is_empty()) {
+        let note = format!("Not shown, because {why}: {names}.");
         text.push_str(&format!("{}\n", paper.paint(Tone::Quiet, &note)));
     }
     Ok(text)

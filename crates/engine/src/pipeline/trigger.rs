@@ -13,7 +13,7 @@ use super::{PipelineObservation, active, created, dropped, run_name, schedule};
 use crate::decision::Note;
 use crate::level::{Step, Who, who};
 use crate::run::snapshot;
-use crate::standing::{Kind, PATIENCE, Standing, missing_since};
+use crate::standing::{Kind, Standing, awaited};
 use crate::view::{Absent, level_in_force};
 
 /// Where the pipeline stands, and when to look again.
@@ -111,10 +111,9 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
         return Some(Plan::ready("OnRequest", message, stale));
     }
     let absent = unknown(o)?;
-    let since = missing_since(&status.conditions, absent.reason, o.now);
     let message = format!("{} No run starts without it.", absent.message);
-    let standing = Standing::missing(since, o.now, absent.reason, message);
-    Some(Plan::rest(standing, Some(since + PATIENCE).filter(|at| *at > o.now)))
+    let (standing, until) = awaited(&status.conditions, o.now, absent.reason, message);
+    Some(Plan::rest(standing, until))
 }
 
 /// What a run would have to know and nobody can say. That there is nothing may be known late, until a run starts.

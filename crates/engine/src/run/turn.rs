@@ -106,9 +106,8 @@ impl<'a> Turn<'a> {
 
     /// Waits for what is missing; after some minutes that is a failure.
     pub fn missing(&self, reason: &str, message: String) -> Next {
-        let since = standing::missing_since(&self.status.conditions, reason, self.now());
-        let standing = Standing::missing(since, self.now(), reason, message);
-        Next::Rest(standing, Some(since + standing::PATIENCE).filter(|at| *at > self.now()))
+        let (standing, until) = standing::awaited(&self.status.conditions, self.now(), reason, message);
+        Next::Rest(standing, until)
     }
 
     /// The brake's standing, if it is pulled.
