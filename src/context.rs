@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::prometheus::Prometheus;
+use crate::throttle::Throttle;
 use crate::watch::Watches;
 
 /// Shared by all controllers.
@@ -27,6 +28,8 @@ pub struct Context {
     pub prometheus: Prometheus,
     /// What the watches know.
     pub watches: Arc<Watches>,
+    /// Knows whether the API server wants to be left alone.
+    pub throttle: Arc<Throttle>,
     settings: watch::Receiver<Arc<Settings>>,
 }
 
@@ -39,6 +42,7 @@ impl Context {
         settings: watch::Receiver<Arc<Settings>>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
+        throttle: Arc<Throttle>,
     ) -> Self {
         let reporter = Reporter {
             controller: "flywheel".to_owned(),
@@ -52,6 +56,7 @@ impl Context {
             health,
             prometheus: Prometheus::default(),
             watches: Arc::default(),
+            throttle,
             settings,
         }
     }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use crate::apply::{Applied, Kind, apply};
@@ -27,6 +27,8 @@ use crate::invalid;
 use crate::record::{publish, record};
 
 use self::memory::{Failures, Looks, TRUSTED};
+use self::pauses::{doubled, until_looked_again};
+use self::turns::Turns;
 
 /// A reconcile that takes longer is given up: a half-dead connection would hold its object for ever.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -78,9 +80,7 @@ pub struct Driver {
     failures: Mutex<Failures>,
     looks: Mutex<Looks>,
     timeout: Duration,
-    /// First come, first served. The runtime's own limit lets those go first that came last: when there is more to do
-    /// than the API server answers, some objects would wait for ever.
-    turns: Semaphore,
+    turns: Turns,
 }
 
 impl Driver {
@@ -92,7 +92,7 @@ impl Driver {
             failures: Mutex::default(),
             looks: Mutex::default(),
             timeout: TIMEOUT,
-            turns: Semaphore::new(AT_ONCE),
+            turns: Turns::new(AT_ONCE),
         }
     }
 
@@ -101,9 +101,11 @@ impl Driver {
         self.turns.close();
     }
 
-    /// Waits for a turn; there is none when the operator stops.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok()
+    /// Whether the object waits for its turn: then it will look at the stores as they are, so that nobody has to tell it that
+    /// they changed. The runtime would keep such news, and go through all that it keeps whenever anything happens.
+    #[must_use]
+    pub fn awaits_turn<K: Resource>(&self, object: &K) -> bool {
+        self.turns.is_queued(&key(object))
     }
 
     /// Gives up what takes too long. Waiting for a turn is no work that could take too long.
@@ -112,9 +114,9 @@ impl Driver {
         Ok(outcome.map_err(|_| ReconcileError::Timeout)??)
     }
 
-    /// Whether the stores may be asked first: it was looked at live not long ago, or this is its first look, so that a watch
-    /// told of it since it is there; and it was not found out since that its store is behind.
-    fn trusts_stores<C: Controller>(&self, key: &str, object: &C::Object) -> bool {
+    /// Whether the stores may be asked first: it had been looked at live not long ago when it was `queued`, or this is its
+    /// first look, so that a watch told of it since it is there; and it was not found out since that its store is behind.
+    fn trusts_stores<C: Controller>(&self, key: &str, object: &C::Object, queued: Instant) -> bool {
         let mut looks = self.looks();
         if looks.refused.has(key, object.meta().resource_version.as_deref()) {
             return false;
@@ -122,14 +124,18 @@ impl Driver {
         if looks.is_first(key) {
             looks.looked(key, |key| self.knows::<C>(key));
         }
-        looks.is_fresh(key)
+        looks.trusted_for(key, longest::<C>(object), queued).is_some()
+    }
+
+    /// The object of that namespace and name, as the watch knows it.
+    fn latest<C: Controller>(&self, key: &str) -> Option<Arc<Guard<C::Object>>> {
+        let (namespace, name) = key.split_once('/')?;
+        C::watched(&self.context.watches).find(namespace, name)
     }
 
     /// Whether the watch knows an object of that namespace and name.
     fn knows<C: Controller>(&self, key: &str) -> bool {
-        let watched = C::watched(&self.context.watches);
-        let place = key.split_once('/');
-        place.is_some_and(|(namespace, name)| watched.find(namespace, name).is_some())
+        self.latest::<C>(key).is_some()
     }
 
     /// When to look again after a write that was decided on version `seen` of an object, of which the store has version
@@ -161,49 +167,61 @@ impl Driver {
     }
 }
 
-/// One reconcile of one object.
+/// Namespace and name of an object.
+fn key<K: Resource>(object: &K) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let metadata = object.meta();
+    format!("{}/{}", text(&metadata.namespace), text(&metadata.name))
+}
+
+/// One reconcile of one object, as it is when its turn comes.
 ///
 /// # Errors
 /// See [`ReconcileError`]; the object is looked at again after a pause that grows with its failures in a row.
-pub async fn reconcile<C: Controller>(
+pub fn reconcile<C: Controller>(
     object: Arc<Guard<C::Object>>,
     driver: Arc<Driver>,
-) -> Result<Action, ReconcileError> {
-    let queued = Instant::now();
-    let Some(turn) = driver.turn().await else {
-        return Ok(Action::await_change());
-    };
-    driver.context.metrics.queued(C::NAME, queued.elapsed());
-    let known = match &object.0 {
-        Ok(known) => known,
-        Err(unreadable) => {
-            let marked = Box::pin(mark::<C>(&driver.context, unreadable));
-            return driver.within(marked).await;
-        }
-    };
-    let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
-    // Not `name`: in the JSON log that is the span's own.
-    let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
-    let started = Instant::now();
-    // In a box of its own: of the objects that wait for a turn there may be thousands.
-    let work = Box::pin(AssertUnwindSafe(step::<C>(&driver, turn, known)).catch_unwind());
-    let outcome = work
-        .instrument(span)
-        .await
-        .unwrap_or_else(|panic| Err(ReconcileError::Panic(text(panic.as_ref()))));
-    let key = format!("{namespace}/{name}");
-    let result = match &outcome {
-        Ok(_) => {
-            driver.failures().succeeded(&key);
-            "Success"
-        }
-        Err(error) => {
-            driver.context.metrics.error(C::NAME, error.reason());
-            error.reason()
-        }
-    };
-    driver.context.metrics.reconciled(C::NAME, result, started.elapsed());
-    outcome
+) -> impl Future<Output = Result<Action, ReconcileError>> + Send {
+    let key = key(object.as_ref());
+    // At once: whatever happens from now on, its look will see.
+    let (waits, queued) = (driver.turns.queue(key.clone()), Instant::now());
+    async move {
+        let Some(turn) = driver.turns.next().await else {
+            return Ok(Action::await_change());
+        };
+        drop(waits);
+        driver.context.metrics.queued(C::NAME, queued.elapsed());
+        let object = driver.latest::<C>(&key).unwrap_or(object);
+        let known = match &object.0 {
+            Ok(known) => known,
+            Err(unreadable) => {
+                let marked = Box::pin(mark::<C>(&driver.context, unreadable));
+                return driver.within(marked).await;
+            }
+        };
+        let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
+        // Not `name`: in the JSON log that is the span's own.
+        let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
+        let started = Instant::now();
+        // In a box of its own: of the objects that wait for a turn there may be thousands.
+        let work = Box::pin(AssertUnwindSafe(step::<C>(&driver, turn, known, queued)).catch_unwind());
+        let outcome = work
+            .instrument(span)
+            .await
+            .unwrap_or_else(|panic| Err(ReconcileError::Panic(text(panic.as_ref()))));
+        let result = match &outcome {
+            Ok(_) => {
+                driver.failures().succeeded(&key);
+                "Success"
+            }
+            Err(error) => {
+                driver.context.metrics.error(C::NAME, error.reason());
+                error.reason()
+            }
+        };
+        driver.context.metrics.reconciled(C::NAME, result, started.elapsed());
+        outcome
+    }
 }
 
 /// An object that cannot be read says so itself; no other object is held up by it.
@@ -229,25 +247,21 @@ fn text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "without a message".to_owned())
 }
 
-/// Looks again after a pause that doubles with every failure in a row of this object as it is.
+/// Looks again after a pause that doubles with every failure in a row of this object as it is, and not before the API
+/// server wants.
 #[allow(clippy::needless_pass_by_value)] // The runtime calls it so.
 pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileError, driver: Arc<Driver>) -> Action {
-    let meta = object.meta();
-    let (namespace, name) = (
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    );
-    let version = meta.resource_version.as_deref().unwrap_or_default();
-    let key = format!("{namespace}/{name}");
+    let key = key(object.as_ref());
+    let (namespace, name) = key.split_once('/').unwrap_or_default();
+    let version = object.meta().resource_version.as_deref().unwrap_or_default();
     let count = driver.failures().failed(&key, version, |key| driver.knows::<C>(key));
-    let pause = doubled(Duration::from_secs(1), count, MAX_BACKOFF);
+    let asked = match error {
+        ReconcileError::Api(kube::Error::Api(answer)) => driver.context.throttle.pause(answer.code),
+        _ => Duration::ZERO,
+    };
+    let pause = doubled(Duration::from_secs(1), count, MAX_BACKOFF).max(asked);
     tracing::warn!(controller = C::NAME, namespace, name, %error, count, pause_seconds = pause.as_secs(), "reconcile failed");
     Action::requeue(pause)
-}
-
-/// A pause that doubles with every time in a row but the first.
-fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
-    first.saturating_mul(1 << times.min(12).saturating_sub(1)).min(longest)
 }
 
 /// Looks at the object, and writes at most once.
@@ -255,30 +269,27 @@ async fn step<'a, C: Controller>(
     driver: &'a Driver,
     turn: SemaphorePermit<'a>,
     known: &C::Object,
+    queued: Instant,
 ) -> Result<Action, ReconcileError> {
     let context = &driver.context;
-    let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
-    let key = format!("{namespace}/{name}");
-    // It may have changed while this waited for its turn.
-    let latest = C::watched(&context.watches).find(&namespace, &name);
-    let known = latest.as_ref().and_then(|guard| guard.0.as_ref().ok()).unwrap_or(known);
+    let (namespace, key) = (known.namespace().unwrap_or_default(), key(known));
     let version = known.resource_version();
     if driver.looks().left.has(&key, version.as_deref()) {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
-    let trusted = driver.trusts_stores::<C>(&key, known);
+    let trusted = driver.trusts_stores::<C>(&key, known, queued);
     let object = if trusted {
         // No write is done over another version of it than this: it is not asked for once more.
         Cow::Borrowed(known)
     } else {
-        match driver.within(api.get_opt(&name)).await? {
+        match driver.within(api.get_opt(&known.name_any())).await? {
             Some(object) => Cow::Owned(object),
             None => return Ok(Action::await_change()),
         }
     };
-    let seen = object.resource_version();
+    let (seen, longest) = (object.resource_version(), longest::<C>(&object));
     if !trusted && seen == version {
         driver.looks().refused.forget(&key);
     }
@@ -296,11 +307,16 @@ async fn step<'a, C: Controller>(
     };
     let outcome = driver.within(decided::<C>(context, &api, look)).await?;
     drop(turn);
-    if !trusted {
+    // What a write rested on was looked at live, or the write would have been refused.
+    if !trusted || matches!(outcome, ControlFlow::Break(Wrote::Itself | Wrote::Other)) {
         driver.looks().looked(&key, |key| driver.knows::<C>(key));
     }
     Ok(match outcome {
-        ControlFlow::Continue(pause) => pause,
+        ControlFlow::Continue(wait) => {
+            tracing::debug!(reason = wait.reason, "wait");
+            let trusted_for = driver.looks().trusted_for(&key, longest, Instant::now());
+            Action::requeue(until_looked_again(&wait, trusted_for.unwrap_or_default()))
+        }
         ControlFlow::Break(wrote) => driver.noted::<C>(key, seen, version, wrote),
     })
 }
@@ -327,7 +343,7 @@ async fn answered<'a, C: Controller>(
             return Ok(ControlFlow::Break(Action::requeue(Duration::ZERO)));
         }
     };
-    Ok(match driver.turn().await {
+    Ok(match driver.turns.next().await {
         Some(turn) => ControlFlow::Continue((answers, turn)),
         // The operator stops.
         None => ControlFlow::Break(Action::await_change()),
@@ -373,8 +389,8 @@ impl Wrote {
     }
 }
 
-/// What follows from a decision: a pause, or what became of its write.
-type Outcome = ControlFlow<Wrote, Action>;
+/// What follows from a decision: that nothing is to be done now, or what became of its write.
+type Outcome = ControlFlow<Wrote, Wait>;
 
 /// What a decision is made on.
 struct Look<'a, C: Controller> {
@@ -422,7 +438,7 @@ async fn carried_out<C: Controller>(
     decision: Decision<C::Status>,
 ) -> Result<Outcome, kube::Error> {
     let (written, why, itself) = match decision {
-        Decision::Wait(wait) => return Ok(ControlFlow::Continue(pause::<C>(&wait, object))),
+        Decision::Wait(wait) => return Ok(ControlFlow::Continue(wait)),
         Decision::Record(change) => {
             let why = "record the status";
             tracing::info!(events = change.events.len(), "{why}");
@@ -460,15 +476,10 @@ fn refused(why: &str, written: &Result<Applied, kube::Error>) -> Option<Note> {
     matches!(answer.code, 400 | 403 | 422).then(|| Note::warning("WriteRefused", message))
 }
 
-fn pause<C: Controller>(wait: &Wait, object: &C::Object) -> Action {
-    tracing::debug!(reason = wait.reason, "wait");
-    let longest = if C::in_progress(object) { TRUSTED } else { RESYNC };
-    let pause = wait.until.map_or(longest, |until| {
-        // From now on, not from when the object was read: its turn may have been long in coming.
-        let seconds = u64::try_from(until.duration_since(Timestamp::now()).as_secs()).unwrap_or(0);
-        Duration::from_secs(seconds).clamp(Duration::from_secs(1), longest)
-    });
-    Action::requeue(pause)
+/// So long the stores are believed after an object was looked at live, and then it is looked at live again, whatever the
+/// watches say.
+fn longest<C: Controller>(object: &C::Object) -> Duration {
+    if C::in_progress(object) { TRUSTED } else { RESYNC }
 }
 
 /// Whether the acting object is still the one that was decided on.
@@ -481,5 +492,7 @@ async fn is_current<K: Kind>(api: &Api<K>, object: &K) -> Result<bool, kube::Err
 }
 
 mod memory;
+mod pauses;
 #[cfg(test)]
 mod tests;
+mod turns;

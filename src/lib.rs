@@ -21,5 +21,6 @@ pub mod source;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod throttle;
 pub mod watch;
 pub mod wiring;

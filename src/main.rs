@@ -15,6 +15,7 @@ use flywheel::controller::run::Runs;
 use flywheel::health::Health;
 use flywheel::leader::{self, Election};
 use flywheel::metrics::Metrics;
+use flywheel::throttle::Throttle;
 use flywheel::watch::Watches;
 use flywheel::{server, settings, telemetry, wiring};
 use http::HeaderValue;
@@ -72,10 +73,11 @@ async fn operate(args: Args) -> anyhow::Result<()> {
 
 /// Reads the settings, and stands for election.
 async fn prepare(args: &Args, metrics: Arc<Metrics>, health: Arc<Health>) -> anyhow::Result<(Context, Election)> {
-    let client = counted(config().await?, metrics.clone())?;
+    let throttle = Arc::<Throttle>::default();
+    let client = heard(config().await?, metrics.clone(), throttle.clone())?;
     let named = args.config_map.as_deref();
     let settings = settings::follow(client.clone(), &args.namespace, named, health.clone()).await;
-    let context = Context::new(client.clone(), &args.identity, settings, metrics, health);
+    let context = Context::new(client.clone(), &args.identity, settings, metrics, health, throttle);
     // Last, and not given up once it stands: a lease that is taken is given back.
     let election = leader::elect(client, args).await?;
     Ok((context, election))
@@ -158,13 +160,14 @@ async fn config() -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// A client whose answers are counted.
-fn counted(config: Config, metrics: Arc<Metrics>) -> Result<Client, kube::Error> {
-    let count = MapResponseLayer::new(move |response: http::Response<_>| {
+/// A client whose answers are counted, and of which it is heard whether the API server wants to be left alone.
+fn heard(config: Config, metrics: Arc<Metrics>, throttle: Arc<Throttle>) -> Result<Client, kube::Error> {
+    let hear = MapResponseLayer::new(move |response: http::Response<_>| {
         metrics.answered(response.status());
+        throttle.answered(response.status(), response.headers());
         response
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&hear).build())
 }
 
 /// One task per controller and watched namespace.

@@ -94,7 +94,14 @@ pub fn refusal(code: u16, reason: &str) -> (u16, Value) {
 pub fn context(client: Client) -> Context {
     let (_, settings) = watch::channel(Arc::new(Settings::default()));
     let metrics = Arc::new(Metrics::new().unwrap());
-    Context::new(client, "test", settings, metrics, Arc::new(Health::default()))
+    Context::new(
+        client,
+        "test",
+        settings,
+        metrics,
+        Arc::new(Health::default()),
+        Arc::default(),
+    )
 }
 
 /// A Rollout as the API server has it.

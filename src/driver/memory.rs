@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// So long after a live look the stores are asked first. What is in progress is looked at again after that time: of an event
-/// that a watch does not tell nobody hears.
+/// So long after a live look at what is in progress the stores are asked first, and then it is looked at live again: of an
+/// event that a watch does not tell nobody hears.
 pub(super) const TRUSTED: Duration = Duration::from_secs(60);
 
 /// So long after a write of a status the watch is waited for, if it has not told of it yet.
@@ -90,8 +90,10 @@ impl Looks {
         !self.last.of.contains_key(key)
     }
 
-    pub(super) fn is_fresh(&self, key: &str) -> bool {
-        self.last.of.get(key).is_some_and(|last| last.elapsed() < TRUSTED)
+    /// For how long yet, from then on, the stores are believed of it, if they are so for this long after a live look.
+    pub(super) fn trusted_for(&self, key: &str, longest: Duration, at: Instant) -> Option<Duration> {
+        let age = at.saturating_duration_since(*self.last.of.get(key)?);
+        longest.checked_sub(age).filter(|left| !left.is_zero())
     }
 
     #[cfg(test)]
@@ -151,7 +153,24 @@ mod tests {
             looks.looked(&number.to_string(), |key| key == "7");
         }
         assert!(looks.last.of.len() <= 1024, "{}", looks.last.of.len());
-        assert!(looks.is_fresh("7") && looks.is_first("8"));
+        assert!(!looks.is_first("7") && looks.is_first("8"));
+    }
+
+    #[test]
+    fn the_stores_are_believed_from_the_last_live_look_on_by_whoever_came_in_time() {
+        let (mut looks, minute) = (Looks::default(), Duration::from_secs(60));
+        let came = Instant::now();
+        assert_eq!(looks.trusted_for("a/x", minute, came), None, "nobody looked");
+        looks.looked("a/x", |_| true);
+        assert_eq!(
+            looks.trusted_for("a/x", minute, came),
+            Some(minute),
+            "it was looked at while this waited for its turn"
+        );
+        let last = looks.last.of["a/x"];
+        let after = |seconds| looks.trusted_for("a/x", minute, last + Duration::from_secs(seconds));
+        assert_eq!(after(59), Some(Duration::from_secs(1)));
+        assert_eq!(after(60), None);
     }
 
     #[test]

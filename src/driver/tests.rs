@@ -103,94 +103,11 @@ fn driver(write: fn(&Sent) -> (u16, Value)) -> (Arc<Driver>, Server) {
 fn long_ago(driver: &Driver, name: &str) {
     let key = format!("shop/{name}");
     driver.looks().looked(&key, |_| true);
-    driver.looks().age(&key, TRUSTED);
+    driver.looks().age(&key, RESYNC);
 }
 
 fn accepted(sent: &Sent) -> (u16, Value) {
     (200, sent.2.clone())
-}
-
-#[tokio::test]
-async fn who_waits_asks_the_api_server_once_in_a_while_and_who_writes_asks_it_always() {
-    let (driver, server) = driver(accepted);
-    for name in ["waits", "records"] {
-        long_ago(&driver, name);
-    }
-    for _ in 0..3 {
-        look(&driver, "waits").await.unwrap();
-    }
-    assert_eq!(server.names(), ["waits"], "then the stores were asked");
-    driver.looks().age("shop/waits", TRUSTED);
-    look(&driver, "waits").await.unwrap();
-    assert_eq!(
-        server.names(),
-        ["waits", "waits"],
-        "what the stores say is believed for a while"
-    );
-    look(&driver, "records").await.unwrap();
-    look(&driver, "records").await.unwrap();
-    assert_eq!(
-        server.writes().len(),
-        1,
-        "the watch has not told of the first write yet"
-    );
-    driver.looks().left.forget("shop/records");
-    look(&driver, "records").await.unwrap();
-    let asked = server.names().iter().filter(|name| *name == "records").count();
-    assert_eq!(
-        (asked, server.writes().len()),
-        (1, 2),
-        "the version in the store is the precondition, it is not asked for"
-    );
-}
-
-#[tokio::test]
-async fn a_store_that_is_behind_is_found_out_by_the_write_and_not_believed_until_it_has_caught_up() {
-    let server = Server::default();
-    let client = server.client(|sent| {
-        let mut current = rollout(name(sent));
-        current["metadata"]["resourceVersion"] = json!("8");
-        match sent.0 {
-            Method::GET => (200, current),
-            Method::PUT if sent.2["metadata"]["resourceVersion"] != "8" => refusal(409, "Conflict"),
-            _ => accepted(sent),
-        }
-    });
-    let driver = Arc::new(Driver::new(context(client)));
-    look(&driver, "waits").await.unwrap();
-    for object in ["records", "deletes"] {
-        driver.looks().looked(&format!("shop/{object}"), |_| true);
-        let before = server.writes().len();
-        let refused = look(&driver, object).await.unwrap();
-        assert_eq!(refused, Action::requeue(Duration::from_millis(200)), "{object}");
-        for _ in 0..2 {
-            look(&driver, object).await.unwrap();
-            driver.looks().left.forget(&format!("shop/{object}"));
-        }
-        let tried = if object == "records" { 3 } else { 2 };
-        assert_eq!(
-            server.writes().len() - before,
-            tried,
-            "{object}: the last two were done"
-        );
-    }
-}
-
-#[tokio::test]
-async fn after_a_refusal_the_stores_are_not_believed_although_the_object_itself_is_as_it_was() {
-    let (driver, server) = driver(|_| refusal(409, "Conflict"));
-    look(&driver, "deletes").await.unwrap();
-    assert_eq!(
-        server.names(),
-        ["deletes", "eta-candidate"],
-        "its version, and the effect"
-    );
-    look(&driver, "deletes").await.unwrap();
-    assert_eq!(
-        server.names()[2..],
-        ["deletes", "deletes", "eta-candidate"],
-        "looked at live"
-    );
 }
 
 #[tokio::test]
@@ -203,30 +120,28 @@ async fn a_write_that_is_refused_again_and_again_is_tried_less_and_less_often() 
 }
 
 #[tokio::test]
-async fn a_first_look_is_in_the_stores_however_long_it_had_to_wait_for_its_turn() {
-    let (driver, server) = driver(accepted);
-    look(&driver, "waits").await.unwrap();
-    assert!(server.names().is_empty(), "a watch told of it");
-    long_ago(&driver, "waits");
-    look(&driver, "waits").await.unwrap();
-    assert_eq!(server.names(), ["waits"]);
-}
-
-#[tokio::test]
-async fn what_rests_on_no_other_object_is_written_without_a_read() {
-    let (driver, server) = driver(accepted);
-    look(&driver, "records").await.unwrap();
-    assert_eq!(server.names(), ["status"]);
-    assert_eq!(
-        server.writes()[0].2["metadata"]["resourceVersion"],
-        "7",
-        "at the version that was seen"
-    );
-    look(&driver, "deletes").await.unwrap();
-    assert_eq!(
-        server.names()[1],
-        "deletes",
-        "before an effect it is asked for its version"
+async fn what_happens_while_an_object_waits_for_its_turn_is_seen_by_its_look_and_no_news() {
+    let (mut one_by_one, server) = driver(accepted);
+    Arc::get_mut(&mut one_by_one).unwrap().turns = Turns::new(1);
+    let driver = one_by_one;
+    let object = |strange| -> Guard<Rollout> {
+        let mut object = rollout("waits");
+        if strange {
+            object["spec"]["desiredState"] = json!("Rewind");
+        }
+        serde_json::from_value(object).unwrap()
+    };
+    let before = driver.turns.next().await;
+    let waits = reconcile::<Obedient>(Arc::new(object(false)), driver.clone());
+    assert!(driver.awaits_turn(&object(false)), "although nothing polled it yet");
+    driver.context.watches.rollouts.has_told_of(object(true));
+    drop(before);
+    waits.await.unwrap();
+    assert!(!driver.awaits_turn(&object(true)));
+    let (_, path, _) = server.only_write();
+    assert!(
+        path.contains("/rollouts/waits/status?"),
+        "it says that it cannot be read: {path}"
     );
 }
 
@@ -251,32 +166,10 @@ async fn five_hundred_decisions_that_panic_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_in_progress_is_looked_at_live_again_soon_although_no_watch_tells_of_a_change() {
-    let (driver, _) = driver(accepted);
-    assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
-    let mut object = rollout("waits");
-    object["metadata"]["labels"] = json!({ "in": "progress" });
-    let server = Server::default();
-    let answer = object.clone();
-    let client = server.client(move |_| (200, answer.clone()));
-    let driver = Arc::new(Driver::new(context(client)));
-    let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(object).unwrap());
-    let look = async || reconcile::<Obedient>(object.clone(), driver.clone()).await.unwrap();
-    // Both in the stores.
-    assert_eq!(
-        (look().await, look().await),
-        (Action::requeue(TRUSTED), Action::requeue(TRUSTED))
-    );
-    driver.looks().age("shop/waits", TRUSTED);
-    look().await;
-    assert_eq!(server.names().len(), 1, "what the stores say is not believed any more");
-}
-
-#[tokio::test]
 async fn who_came_first_has_the_first_turn() {
     let (mut one_by_one, server) = driver(accepted);
     let only = Arc::get_mut(&mut one_by_one).unwrap();
-    (only.turns, only.timeout) = (Semaphore::new(1), Duration::from_millis(20));
+    (only.turns, only.timeout) = (Turns::new(1), Duration::from_millis(20));
     // All others wait behind the first.
     let others = (0..20).map(|n| format!("panics-{n}"));
     let names: Vec<String> = std::iter::once("hangs".to_owned()).chain(others).collect();
@@ -288,7 +181,7 @@ async fn who_came_first_has_the_first_turn() {
 #[tokio::test]
 async fn who_asks_a_silent_provider_holds_up_nobody() {
     let (mut one_by_one, server) = driver(accepted);
-    Arc::get_mut(&mut one_by_one).unwrap().turns = Semaphore::new(1);
+    Arc::get_mut(&mut one_by_one).unwrap().turns = Turns::new(1);
     let driver = one_by_one.clone();
     long_ago(&driver, "asks-the-silent");
     let asking = tokio::spawn(async move { look(&driver, "asks-the-silent").await });
@@ -357,6 +250,27 @@ async fn pauses_double_with_failures_in_a_row_and_end_at_five_minutes() {
         pause(),
         Action::requeue(Duration::from_secs(1)),
         "it succeeded in between"
+    );
+}
+
+#[tokio::test]
+async fn an_object_whose_request_the_api_server_throttled_is_not_looked_at_before_it_said() {
+    let (driver, _) = driver(|_| refusal(429, "TooManyRequests"));
+    let headers = http::HeaderMap::from_iter([(http::header::RETRY_AFTER, http::HeaderValue::from_static("30"))]);
+    driver
+        .context
+        .throttle
+        .answered(http::StatusCode::TOO_MANY_REQUESTS, &headers);
+    let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(rollout("records")).unwrap());
+    let error = look(&driver, "records").await.unwrap_err();
+    let long = Duration::from_secs(20);
+    let after = |error: &ReconcileError| on_error::<Obedient>(object.clone(), error, driver.clone());
+    assert_ne!(after(&error), Action::requeue(Duration::from_secs(1)));
+    assert!(driver.context.throttle.pause(429) > long);
+    assert_eq!(
+        after(&ReconcileError::Timeout),
+        Action::requeue(Duration::from_secs(2)),
+        "it was another failure"
     );
 }
 
@@ -474,3 +388,5 @@ async fn an_effect_of_an_object_that_changed_since_is_not_done() {
         assert_eq!(is_current(&api, &object).await.unwrap(), current, "{held:?}");
     }
 }
+
+mod trust;

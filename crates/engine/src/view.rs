@@ -48,8 +48,9 @@ impl LiveView {
     pub fn untold(target: Option<&Deployment>, plan: &RolloutPlan) -> Option<String> {
         let Some(target) = target else {
             let name = &plan.target_ref.name;
-            let message = "to which the pipeline's spec.rollout delivers, does not exist: create it, or cancel the run";
-            return Some(format!("Deployment {name}, {message}."));
+            return Some(format!(
+                "Deployment {name}, to which the pipeline's spec.rollout delivers, does not exist: create it."
+            ));
         };
         let unreadable = binding::value(target, &plan.binding).err()?;
         Some(format!("{unreadable}."))

@@ -86,7 +86,13 @@ pub fn picture(object: &Value) -> Value {
         "nextScheduleTime",
     ];
     let facts = same.iter().filter_map(|key| Some((*key, status.get(key)?)));
-    let live = status["liveVersion"]["name"].clone();
+    // What nobody can see stays as it was seen last, and was never seen on a way that begins with it.
+    let unseen = is(object, "LiveVersionUnknown", "True");
+    let live = if unseen {
+        Value::Null
+    } else {
+        status["liveVersion"]["name"].clone()
+    };
     let waits = &status["waitingFor"];
     let waits = json!([waits["gate"], waits["approvedBy"], waits["stale"]]);
     json!({ "conditions": all, "live": live, "waits": waits,

@@ -123,6 +123,15 @@ pub fn conditions(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, 
     };
     let reason = if accepted { "Accepted" } else { standing.reason.as_str() };
     settings.push(setting(accepted, condition::ACCEPTED, reason, message));
+    if let Some(why) = o.untold.as_ref().filter(|_| accepted) {
+        let message = format!("What serves cannot be told; liveVersion is what was seen last. {why}");
+        settings.push(setting(
+            true,
+            condition::LIVE_VERSION_UNKNOWN,
+            "LiveVersionUnknown",
+            message,
+        ));
+    }
     if let Some(at) = stale_at(o, status).filter(|_| accepted) {
         let live = status.live_version.as_ref().map_or("No version", |v| v.name.as_str());
         settings.push(if at > o.now {

@@ -81,7 +81,7 @@ pub fn promotion(turn: &mut Turn<'_>) -> Option<Next> {
 /// While nobody can say what serves, nothing is held against it, and no version counts as the first one.
 fn untold(turn: &Turn<'_>) -> Option<Next> {
     let why = turn.o.untold.as_ref()?;
-    let message = format!("The version is judged once it can be told what serves. {why}");
+    let message = format!("The version is judged once it can be told what serves, unless the run is cancelled. {why}");
     let standing = Standing::new(Kind::Stalled, "LiveVersionUnknown", message);
     Some(Next::Rest(standing, None))
 }

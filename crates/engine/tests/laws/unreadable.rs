@@ -5,7 +5,7 @@ use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::testing::{self, Ending, Kind, World};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shop::{condition, delivery, outcome, phase, pipeline, reason, rollout, run, shop, version};
 
@@ -202,4 +202,32 @@ fn a_live_version_grows_no_younger_by_a_binding_that_was_unreadable_or_a_status_
     world.turn();
     assert!(since(&world).is_some());
     assert_eq!(since(&world), rollout(&world, "eta-2").promoted_at);
+}
+
+#[test]
+fn a_pipeline_whose_target_cannot_be_read_says_so_and_shows_what_was_live_when_it_was_seen_last() {
+    let mut world = shop();
+    world.settle();
+    let said = |world: &World| condition(world, Kind::Pipeline, "eta", "LiveVersionUnknown");
+    let live = |world: &World| pipeline(world).status.unwrap().live_version.map(|v| v.name);
+    assert_eq!((said(&world), live(&world).as_deref()), (Value::Null, Some("eta-1")));
+    world.set(Kind::Deployment, "eta", CONTAINER, "renamed");
+    world.settle();
+    let unknown = said(&world);
+    assert_eq!(unknown["status"], "True");
+    assert!(
+        unknown["message"].as_str().unwrap().contains("no container app"),
+        "{unknown}"
+    );
+    assert_eq!(live(&world).as_deref(), Some("eta-1"));
+    world.set(Kind::Deployment, "eta", CONTAINER, "app");
+    world.settle();
+    assert_eq!((said(&world), live(&world).as_deref()), (Value::Null, Some("eta-1")));
+    world.delete(Kind::Deployment, "eta");
+    world.settle();
+    let gone = said(&world);
+    assert!(
+        gone["message"].as_str().unwrap().contains("does not exist: create it"),
+        "{gone}"
+    );
 }
