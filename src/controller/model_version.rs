@@ -7,15 +7,16 @@ use flywheel_api::rollout::RolloutPlan;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::binding;
 use flywheel_engine::decision::Decision;
-use flywheel_engine::model_version::{self, Delivery, ModelVersionObservation};
+use flywheel_engine::model_version::{self, Delivery, ModelVersionObservation, Unreadable};
 use flywheel_engine::rollout::LABEL_LENGTH;
 use futures::future::try_join_all;
 use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{Error, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Error, Resource, ResourceExt};
 
-use super::{Controller, Related, RelatedKind};
+use super::{Controller, Related, RelatedKind, is_held_by, readable, unreadable};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -48,6 +49,8 @@ impl Controller for ModelVersions {
         let name = object.metadata.name.as_deref().unwrap_or_default();
         let status = object.status.as_ref();
         let run = object.spec.provenance.as_ref().map(|p| p.run.name.as_str());
+        // What cannot be read may be of any model, and bear no label: whatever changes may be it.
+        let held = || status.is_some_and(|s| is_held_by(&s.conditions, "Unreadable"));
         match related.kind {
             RelatedKind::Run => run == Some(related.name.as_str()),
             // A Rollout of another version of the model may end this one's service.
@@ -55,11 +58,12 @@ impl Controller for ModelVersions {
                 related.has(names::LABEL_MODEL, &object.spec.model_name)
                     || status.is_some_and(|s| s.deployments.iter().any(|d| d.rollout.name == related.name))
                     || related.name == name
+                    || held()
             }
             RelatedKind::DeploymentSpec => status.is_some_and(|s| s.targets.contains(&related.name)),
             // It says where versions of the model serve, and that another one does than before. Not each change of the
             // target, whose number of pods may change often: there may be many versions.
-            RelatedKind::PipelineOutline => related.may_be_about(&object.spec.model_name),
+            RelatedKind::PipelineOutline => related.may_be_about(&object.spec.model_name) || held(),
             RelatedKind::ModelVersionSpec => related.has(names::LABEL_PARENT, name),
             _ => false,
         }
@@ -88,11 +92,18 @@ impl Controller for ModelVersions {
         )?;
         Ok(ModelVersionObservation {
             now,
-            run,
+            unreadable: Unreadable {
+                run: run.map(|found| unreadable(found.as_ref())),
+                pipelines: delivered.map(|d| d.pipelines.clone()),
+                rollouts: delivered.map(|d| d.unreadable.clone()),
+                others: delivered.map(|d| d.others.clone()),
+            },
+            run: run.map(|found| readable(found.as_ref()).cloned()),
             rollouts: delivered.map(|d| d.rollouts.clone()),
             children,
             serves: delivered.map(|d| d.serves.clone()),
             untold: delivered.map(|d| d.untold.clone()),
+            told: delivered.map(|d| d.told.clone()),
             namespace_terminating,
             version,
         })
@@ -109,13 +120,13 @@ fn is_about(rollout: &Rollout, version: &str) -> bool {
     rollout.spec.model_version_ref.name == version || baseline.is_some_and(|b| b.version.as_deref() == Some(version))
 }
 
-/// The run that registered the version.
-async fn run(reader: Reader<'_>, version: &ModelVersion) -> Result<Option<FlywheelRun>, Error> {
+/// The run that registered the version, whether it can be read or not.
+async fn run(reader: Reader<'_>, version: &ModelVersion) -> Result<Option<Guard<FlywheelRun>>, Error> {
     let Some(provenance) = &version.spec.provenance else {
         return Ok(None);
     };
-    let found: Option<FlywheelRun> = reader.get(&provenance.run.name).await?;
-    Ok(found.filter(|run| run.metadata.uid.as_ref() == Some(&provenance.run.uid)))
+    let found = reader.guard::<FlywheelRun>(&provenance.run.name).await?;
+    Ok(found.filter(|run| run.meta().uid.as_ref() == Some(&provenance.run.uid)))
 }
 
 /// What is said of a version by where it was delivered.
@@ -125,6 +136,14 @@ struct Delivered {
     serves: BTreeSet<String>,
     /// Targets that exist, and of which nobody can say what serves there.
     untold: BTreeSet<String>,
+    /// The other targets.
+    told: BTreeSet<String>,
+    /// Names of pipelines of its model that cannot be read.
+    pipelines: Vec<String>,
+    /// Names of Rollouts that cannot be read and may be about it.
+    unreadable: Vec<String>,
+    /// Names of others that cannot be read.
+    others: Vec<String>,
 }
 
 /// The Rollouts are those of the moment in which the targets were read: one of before its promotion, beside a target of
@@ -132,25 +151,34 @@ struct Delivered {
 async fn delivered(reader: Reader<'_>, version: &ModelVersion) -> Result<Delivered, Error> {
     let model = Choice::Field(Field::PipelineModel, &version.spec.model_name);
     let of_pipelines = reader
-        .each(model, |p: &FlywheelPipeline| p.spec.rollout.clone())
+        .each_guarded(model, |p: &FlywheelPipeline| p.spec.rollout.clone())
         .await?;
     // What the stores know costs no request, and mostly is what the API server knows, too.
-    let mut before = rollouts(reader.of_stores(), version).await?;
+    let mut before = rollouts(reader.of_stores(), version).await?.readable;
     loop {
         let of_rollouts = before.iter().map(|r| &r.spec.plan);
-        let plans: Vec<&RolloutPlan> = of_pipelines.iter().flatten().chain(of_rollouts).collect();
+        let plans: Vec<&RolloutPlan> = of_pipelines.readable.iter().flatten().chain(of_rollouts).collect();
         let targets = targets(reader, &plans).await?;
         let mine = rollouts(reader, version).await?;
-        if !mine.iter().map(written).eq(before.iter().map(written)) {
-            before = mine;
+        if !mine.readable.iter().map(written).eq(before.iter().map(written)) {
+            before = mine.readable;
             continue;
         }
         let target = |plan: &RolloutPlan| targets.get(&plan.target_ref.name);
+        let aimed: Vec<(&RolloutPlan, Option<&Deployment>)> = plans.iter().map(|p| (*p, target(p))).collect();
         let serving = plans.iter().filter(|p| carries(target(p), p, version));
         return Ok(Delivered {
             serves: serving.map(|p| p.target_ref.name.clone()).collect(),
-            untold: model_version::untold(plans.iter().map(|p| (*p, target(p)))),
-            rollouts: mine.iter().map(|r| Delivery::on(r, target(&r.spec.plan))).collect(),
+            untold: model_version::untold(aimed.iter().copied()),
+            told: model_version::told(aimed.iter().copied()),
+            rollouts: mine
+                .readable
+                .iter()
+                .map(|r| Delivery::on(r, target(&r.spec.plan)))
+                .collect(),
+            pipelines: in_order(of_pipelines.unreadable),
+            unreadable: in_order(mine.unreadable),
+            others: in_order(mine.others),
         });
     }
 }
@@ -161,29 +189,50 @@ fn written(rollout: &Rollout) -> (Option<&str>, Option<&str>) {
     (metadata.uid.as_deref(), metadata.resource_version.as_deref())
 }
 
+/// Rollouts around a version.
+struct Mine {
+    /// Those that deliver it, and those that go back to it.
+    readable: Vec<Rollout>,
+    /// Those that cannot be read, and may do so.
+    unreadable: Vec<ObjectMeta>,
+    /// Others that cannot be read, if the version is being deleted.
+    others: Vec<ObjectMeta>,
+}
+
 /// The Rollouts that deliver the version, and those that go back to it, by their labels.
-async fn rollouts(reader: Reader<'_>, version: &ModelVersion) -> Result<Vec<Rollout>, Error> {
+async fn rollouts(reader: Reader<'_>, version: &ModelVersion) -> Result<Mine, Error> {
     let deleting = version.metadata.deletion_timestamp.is_some();
     let version = &version.name_any();
     let about = |r: &Rollout| is_about(r, version).then(|| r.clone());
-    let found = if deleting {
-        // Any of them may need it as the way back: it is not let go before all can be read.
-        reader.each(Choice::All, about).await?
-    } else if version.len() > LABEL_LENGTH {
-        reader.each_readable(Choice::All, about).await?
+    let found = if deleting || version.len() > LABEL_LENGTH {
+        // Any of them may need a version that is deleted as the way back: it is not let go before all can be read.
+        reader.each_guarded(Choice::All, about).await?
     } else {
-        let labelled = |label| reader.each_readable(Choice::Label(label, version), about);
+        let labelled = |label| reader.each_guarded(Choice::Label(label, version), about);
         let (mut to, back) = try_join!(
             labelled(names::LABEL_MODEL_VERSION),
             labelled(names::LABEL_BASELINE_VERSION),
         )?;
-        to.extend(back);
+        to.readable.extend(back.readable);
+        to.unreadable.extend(back.unreadable);
         to
     };
-    let mut mine: Vec<Rollout> = found.into_iter().flatten().collect();
-    mine.sort_by_key(ResourceExt::name_any);
-    mine.dedup_by_key(|r| r.name_any());
-    Ok(mine)
+    let mut readable: Vec<Rollout> = found.readable.into_iter().flatten().collect();
+    readable.sort_by_key(ResourceExt::name_any);
+    readable.dedup_by_key(|r| r.name_any());
+    let mine = |rollout: &ObjectMeta| model_version::may_be_about(rollout, version);
+    let (unreadable, others) = found.unreadable.into_iter().partition(mine);
+    Ok(Mine {
+        readable,
+        unreadable,
+        others,
+    })
+}
+
+/// The names of objects, each once and in their order: what is decided must not depend on who lists them.
+fn in_order(objects: Vec<ObjectMeta>) -> Vec<String> {
+    let names: BTreeSet<String> = objects.into_iter().filter_map(|object| object.name).collect();
+    names.into_iter().collect()
 }
 
 /// The versions that name this one as parent.
@@ -220,17 +269,18 @@ mod tests {
 
     use flywheel_api::ModelVersionSpec;
     use flywheel_api::rollout::RolloutPhase;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::testing::{self, Sent, Server};
 
+    fn list(kind: &str, items: &[Value]) -> Value {
+        json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": kind, "metadata": {}, "items": items })
+    }
+
     /// The target is told its version between the answer to a list of Rollouts and the one to a look at the target.
     fn promoting(sent: &Sent, promoted: &AtomicBool) -> Value {
-        let list = |kind: &str, items: &[Value]| {
-            json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": kind,
-            "metadata": {}, "items": items })
-        };
         if sent.1.contains("/deployments/") {
             promoted.store(true, Ordering::SeqCst);
             let env = json!([{ "name": "MODEL_URI", "value": "s3://eta/2" }]);
@@ -265,6 +315,86 @@ mod tests {
         };
         assert!(hears(Some("eta")) && hears(None));
         assert!(!hears(Some("delay")));
+    }
+
+    /// Version 2, which a run made.
+    fn made() -> ModelVersion {
+        let provenance = json!({ "pipeline": { "name": "eta", "uid": "p" }, "run": { "name": "eta-run", "uid": "newer" },
+            "snapshotDigest": "sha256:0", "stages": [], "seed": 7, "level": "Manual" });
+        let spec = json!({ "modelName": "eta", "version": 2, "provenance": provenance,
+            "artifact": { "uri": "s3://eta/2", "digest": "sha256:0" } });
+        ModelVersion::new("eta-2", serde_json::from_value(spec).unwrap())
+    }
+
+    /// An object that only a newer operator can read.
+    fn newer(kind: &str, name: &str, labels: &Value) -> Value {
+        json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": kind, "spec": "of a newer operator",
+            "metadata": { "name": name, "namespace": "shop", "uid": "newer", "labels": labels } })
+    }
+
+    /// An API server all of whose objects only a newer operator can read.
+    fn newer_objects(sent: &Sent) -> (u16, Value) {
+        let none = json!({});
+        let rollouts = [
+            newer("Rollout", "by-hand", &none),
+            newer("Rollout", "up", &json!({ "flywheel.dev/model-version": "eta-2" })),
+        ];
+        let answer = match testing::name(sent) {
+            "eta-run" => newer("FlywheelRun", "eta-run", &none),
+            "flywheelpipelines" => list("FlywheelPipelineList", &[newer("FlywheelPipeline", "eta", &none)]),
+            "rollouts" => list("RolloutList", &rollouts),
+            _ => list("List", &[]),
+        };
+        (200, answer)
+    }
+
+    #[tokio::test]
+    async fn a_version_beside_what_cannot_be_read_is_looked_at_and_told_what_that_is() {
+        let context = testing::context(Server::default().client(newer_objects));
+        let inputs = Inputs::live(&context, "shop");
+        let seen = ModelVersions::observe(&context, &inputs, made(), (), Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        assert_eq!(*seen.run, None);
+        assert_eq!(*seen.unreadable.run, ["eta-run"]);
+        assert_eq!(*seen.unreadable.pipelines, ["eta"]);
+        assert_eq!(*seen.unreadable.rollouts, ["up"]);
+        assert!(seen.rollouts.is_empty() && seen.serves.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_version_that_is_deleted_is_told_of_every_rollout_that_cannot_be_read() {
+        let context = testing::context(Server::default().client(newer_objects));
+        let mut version = made();
+        version.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        let reader = Inputs::live(&context, "shop").late(Input::Deliveries);
+        let found = rollouts(reader, &version).await.unwrap();
+        assert_eq!(
+            (in_order(found.unreadable), in_order(found.others)),
+            (vec!["up".to_owned()], vec!["by-hand".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_version_that_something_unreadable_holds_hears_when_it_is_mended() {
+        let held = |reason: &str| {
+            let ready = json!({ "type": "Ready", "status": "False", "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z" });
+            let mut version = made();
+            version.status = Some(serde_json::from_value(json!({ "conditions": [ready] })).unwrap());
+            version
+        };
+        for kind in [RelatedKind::PipelineOutline, RelatedKind::RolloutOutline] {
+            let mended = Related {
+                kind,
+                name: "by-hand".to_owned(),
+                about: Some("another".to_owned()),
+                labels: BTreeMap::new(),
+                created: None,
+            };
+            assert!(ModelVersions::concerns(&held("Unreadable"), &mended), "{kind:?}");
+            assert!(!ModelVersions::concerns(&held("Registered"), &mended), "{kind:?}");
+        }
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Error, ResourceExt};
 
-use super::{Controller, Related, RelatedKind, is_held_by};
+use super::{Controller, Related, RelatedKind, is_held_by, readable, unreadable};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -135,18 +135,6 @@ impl Controller for Runs {
     fn decide(observation: &RunObservation) -> Decision<FlywheelRunStatus> {
         run::decide(observation)
     }
-}
-
-/// The object, if it can be read.
-fn readable<K>(found: Option<&Guard<K>>) -> Option<&K> {
-    found?.0.as_ref().ok()
-}
-
-/// Its name, if it cannot be read.
-fn unreadable<K>(found: Option<&Guard<K>>) -> Vec<String> {
-    let broken = found.and_then(|guard| guard.0.as_ref().err());
-    let name = broken.and_then(|broken| broken.metadata.name.clone());
-    name.into_iter().collect()
 }
 
 /// What the run's pipeline leads to.

@@ -418,6 +418,9 @@ pub struct FlywheelPipelineStatus {
     /// Next scheduled moment; absent while nothing would start by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
+    /// Since when something that a run needs is missing or cannot be read; five minutes later the pipeline is Stalled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Time>,
     /// What is so right now.
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,

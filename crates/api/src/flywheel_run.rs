@@ -178,6 +178,9 @@ pub struct FlywheelRunStatus {
     /// The decision that waits for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
+    /// Since when something that the run needs is missing or cannot be read; five minutes later it is Stalled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Time>,
     /// Approvals that were used.
     #[schemars(length(max = 32))]
     pub approvals: Vec<ApprovalRecord>,

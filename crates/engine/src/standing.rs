@@ -90,27 +90,40 @@ impl Standing {
     }
 }
 
-/// Since when the machine has been missing something, from the conditions that were written then.
-fn missing_since(old: &[Condition], reason: &str, now: Timestamp) -> Timestamp {
-    [condition::STALLED, condition::RECONCILING, condition::READY]
-        .iter()
-        .filter_map(|type_| condition::find(old, type_))
-        .filter(|c| c.reason == reason)
-        .map(|c| c.last_transition_time.0)
-        .min()
-        .unwrap_or(now)
+/// Since when something has been missing, for the reason that the conditions `old` give: `stored`, as the status says it.
+///
+/// It is now where they give another reason, or none, as when the status was lost. The times of conditions do not tell:
+/// who worked before has been Reconciling for as long.
+#[must_use]
+pub fn missing_since(stored: Option<&Time>, old: &[Condition], reason: &str, now: Timestamp) -> Timestamp {
+    let said = |type_| condition::find(old, type_).filter(|c| c.reason == reason);
+    if said(condition::READY).is_none() {
+        return now;
+    }
+    // A status that an older operator wrote does not say since when; who was Stalled then stays so.
+    let stalled = || {
+        said(condition::STALLED)?
+            .last_transition_time
+            .0
+            .checked_sub(PATIENCE)
+            .ok()
+    };
+    // A clock that was ahead has left a moment that is to come.
+    stored
+        .map(|since| since.0)
+        .or_else(stalled)
+        .map_or(now, |since| since.min(now))
 }
 
-/// Where an object stands that waits for what is missing, and when that becomes a failure.
+/// Where an object stands that has waited since then for what is missing, and when that becomes a failure.
 #[must_use]
 pub fn awaited(
-    old: &[Condition],
+    since: Timestamp,
     now: Timestamp,
     reason: &str,
     message: impl Into<String>,
 ) -> (Standing, Option<Timestamp>) {
-    let since = missing_since(old, reason, now);
-    let until = Some(since + PATIENCE).filter(|at| *at > now);
+    let until = since.checked_add(PATIENCE).ok().filter(|at| *at > now);
     (Standing::missing(since, now, reason, message), until)
 }
 
@@ -171,6 +184,41 @@ mod tests {
             "It is missing.",
         );
         assert_eq!((early.kind, late.kind), (Kind::Working, Kind::Stalled));
+    }
+
+    /// What a status says of that standing since then, and what is missing later.
+    fn found_missing(before: &Standing, stored: Option<i64>) -> i64 {
+        let second = |n| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(n);
+        let old = condition::replace(&[], &before.settings(), None, second(1_000));
+        let stored = stored.map(|n| Time(second(n)));
+        let since = missing_since(stored.as_ref(), &old, "PolicyNotFound", second(2_000));
+        since.as_second()
+    }
+
+    #[test]
+    fn who_was_at_work_for_long_has_five_minutes_until_what_is_missing_is_a_failure() {
+        let works = Standing::new(Kind::Working, "StageRunning", "It runs.");
+        assert_eq!(found_missing(&works, None), 2_000);
+        let misses = Standing::new(Kind::Working, "PolicyNotFound", "It is missing.");
+        assert_eq!(found_missing(&misses, Some(1_900)), 1_900, "it is what was recorded");
+        let other = Standing::new(Kind::Stalled, "PipelineNotFound", "It is missing.");
+        assert_eq!(found_missing(&other, Some(1_000)), 2_000, "that was something else");
+    }
+
+    #[test]
+    fn who_was_stalled_before_the_time_was_recorded_stays_stalled() {
+        let gave_up = Standing::new(Kind::Stalled, "PolicyNotFound", "It is missing.");
+        assert_eq!(found_missing(&gave_up, None), 700);
+        let waits = Standing::new(Kind::Working, "PolicyNotFound", "It is missing.");
+        assert_eq!(found_missing(&waits, None), 2_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_delays_no_failure() {
+        let misses = Standing::new(Kind::Working, "PolicyNotFound", "It is missing.");
+        assert_eq!(found_missing(&misses, Some(9_000)), 2_000);
+        let (_, until) = awaited(Timestamp::MAX, Timestamp::MAX, "PolicyNotFound", "It is missing.");
+        assert_eq!(until, None, "no time is too late for it");
     }
 
     #[test]

@@ -137,6 +137,7 @@ async fn cluster_what_depends_on_a_pipeline_that_cannot_be_read_goes_back_and_is
         conditions.contains("\"Unreadable\"") && conditions.contains("FlywheelPipeline eta cannot be read")
     };
     scene.until::<FlywheelRun>("eta-9", PATIENCE, "it waits", told).await;
+    scene.until::<ModelVersion>("eta-1", PATIENCE, "it says so", told).await;
     scene.want("up", "RollBack").await;
     scene.ended("up", "RolledBack").await;
     let cancel = Patch::Merge(json!({ "spec": { "desiredState": "Cancel" } }));

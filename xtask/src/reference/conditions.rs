@@ -172,7 +172,7 @@ fn is_call(before: &str) -> bool {
         "Hold::waiting(",
         "Standing::new(kind,",
         "Next::Wait(",
-        "turn.missing(",
+        "Next::Missing(",
         "condition::FRESH,",
         "condition::READY,",
         "draft.act(",

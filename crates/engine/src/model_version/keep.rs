@@ -6,38 +6,52 @@ use flywheel_api::condition::{self, Setting};
 use flywheel_api::rollout::{RolloutPhase, RolloutPlan};
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::{Delivery, ModelVersionObservation};
+use super::{Delivery, ModelVersionObservation, unreadable};
 use crate::binding;
+
+/// Plans with their targets, as far as these exist.
+type Aimed<'a> = (&'a RolloutPlan, Option<&'a Deployment>);
 
 /// Targets that exist and whose binding none of their plans can read: nobody can say what serves there. An old plan may
 /// name a container that was renamed since; then a newer one tells.
 #[must_use]
-pub fn untold<'a>(plans: impl Iterator<Item = (&'a RolloutPlan, Option<&'a Deployment>)>) -> BTreeSet<String> {
-    let mut told: BTreeMap<&str, bool> = BTreeMap::new();
-    for (plan, target) in plans {
-        if let Some(target) = target {
-            let is_told = binding::value(target, &plan.binding).is_ok();
-            *told.entry(plan.target_ref.name.as_str()).or_default() |= is_told;
-        }
-    }
-    let untold = told.into_iter().filter(|(_, is_told)| !is_told);
-    untold.map(|(name, _)| name.to_owned()).collect()
+pub fn untold<'a>(plans: impl Iterator<Item = Aimed<'a>>) -> BTreeSet<String> {
+    targets(plans, false)
 }
 
-/// Targets on which the version serves. On one whose binding cannot be read it still does, if it was live before.
+/// The other targets: of these one of their plans tells what serves there, or they do not exist.
+#[must_use]
+pub fn told<'a>(plans: impl Iterator<Item = Aimed<'a>>) -> BTreeSet<String> {
+    targets(plans, true)
+}
+
+fn targets<'a>(plans: impl Iterator<Item = Aimed<'a>>, told: bool) -> BTreeSet<String> {
+    let mut all: BTreeMap<&str, bool> = BTreeMap::new();
+    for (plan, target) in plans {
+        let is_told = target.is_none_or(|t| binding::value(t, &plan.binding).is_ok());
+        *all.entry(plan.target_ref.name.as_str()).or_default() |= is_told;
+    }
+    let chosen = all.into_iter().filter(|(_, is_told)| *is_told == told);
+    chosen.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Targets on which the version serves. Where nobody can say so it still does, if it was live before.
 pub(super) fn serving(o: &ModelVersionObservation) -> BTreeSet<&String> {
     let stored = o.version.status.as_ref();
     let live = stored.filter(|s| condition::is_true(&s.conditions, condition::LIVE));
     let before = live.into_iter().flat_map(|s| &s.targets);
-    o.serves
-        .iter()
-        .chain(before.filter(|t| o.untold.contains(*t)))
-        .collect()
+    let unknown = |t: &&String| o.untold.contains(*t) || is_hidden(o, t);
+    o.serves.iter().chain(before.filter(unknown)).collect()
+}
+
+/// Whether no plan that can be read tells of that target, and one that cannot be read may be about it.
+fn is_hidden(o: &ModelVersionObservation, target: &str) -> bool {
+    o.unreadable.hides_targets() && !o.told.contains(target) && !o.untold.contains(target)
 }
 
 /// Why the version must stay, if it must.
 pub(super) fn needed_by(o: &ModelVersionObservation, name: &str) -> Option<String> {
-    if !serving(o).is_empty() {
+    if serving(o).iter().any(|target| !is_hidden(o, target)) {
         return Some(format!("version {name} serves: roll out another version first"));
     }
     if let Some(rollout) = goes_back_to(o, name) {
@@ -61,31 +75,68 @@ pub(super) fn needed_by(o: &ModelVersionObservation, name: &str) -> Option<Strin
 
 /// The conditions that say so; the admission policy of the chart reads them.
 pub(super) fn conditions(o: &ModelVersionObservation, name: &str) -> [Setting; 2] {
-    let serving = serving(o);
-    let live = match serving.first() {
-        Some(_) if !o.serves.is_empty() => {
-            Setting::yes(condition::LIVE, "Serves", "A target's binding carries this version.")
-        }
-        Some(target) => Setting::yes(
+    [live(o), rollback_target(o, name)]
+}
+
+fn live(o: &ModelVersionObservation) -> Setting {
+    let serves = |message: String| Setting::yes(condition::LIVE, "Serves", message);
+    match (serving(o).first(), unreadable::plan(o)) {
+        (Some(_), _) if !o.serves.is_empty() => serves("A target's binding carries this version.".to_owned()),
+        (Some(target), Some(broken)) if is_hidden(o, target) => serves(format!(
+            "Deployment {target} carried this version, and nobody can say what it carries now: {}.",
+            broken.said()
+        )),
+        (Some(target), _) => serves(format!(
+            "The binding of Deployment {target}, which carried this version, cannot be read."
+        )),
+        (None, Some(broken)) => unknown(
             condition::LIVE,
-            "Serves",
-            format!("The binding of Deployment {target}, which carried this version, cannot be read."),
+            format!(
+                "Nobody can say whether a target's binding carries this version: {}.",
+                broken.said()
+            ),
         ),
-        None => Setting::no(
+        (None, None) => Setting::no(
             condition::LIVE,
             "DoesNotServe",
             "No target's binding carries this version.",
         ),
-    };
-    let target = match goes_back_to(o, name) {
-        Some(rollout) => Setting::yes(condition::ROLLBACK_TARGET, "RolloutGoesBack", way_back(rollout, name)),
-        None => Setting::no(
+    }
+}
+
+fn rollback_target(o: &ModelVersionObservation, name: &str) -> Setting {
+    let is_target = |message: String| Setting::yes(condition::ROLLBACK_TARGET, "RolloutGoesBack", message);
+    if let Some(rollout) = goes_back_to(o, name) {
+        return is_target(way_back(rollout, name));
+    }
+    let Some(broken) = unreadable::rollout(o) else {
+        return Setting::no(
             condition::ROLLBACK_TARGET,
             "NoRollout",
             "No Rollout would go back to this version.",
-        ),
+        );
     };
-    [live, target]
+    let stored = o.version.status.as_ref();
+    if stored.is_some_and(|s| condition::is_true(&s.conditions, condition::ROLLBACK_TARGET)) {
+        return is_target(format!(
+            "A Rollout would have gone back to this version, and nobody can say whether it still would: {}.",
+            broken.said()
+        ));
+    }
+    unknown(
+        condition::ROLLBACK_TARGET,
+        format!(
+            "Nobody can say whether a Rollout would go back to this version: {}.",
+            broken.said()
+        ),
+    )
+}
+
+fn unknown(type_: &'static str, message: String) -> Setting {
+    Setting {
+        status: None,
+        ..Setting::no(type_, "Unreadable", message)
+    }
 }
 
 /// The Rollout that would go back to this version: it is under way, or what it delivered still serves.
@@ -116,6 +167,7 @@ mod tests {
     use flywheel_api::{ModelVersion, ModelVersionSpec};
     use jiff::Timestamp;
 
+    use super::super::Unreadable;
     use super::*;
 
     fn observed(serves: bool, phase: RolloutPhase, candidate_serves: bool) -> ModelVersionObservation {
@@ -143,6 +195,8 @@ mod tests {
                 .collect::<BTreeSet<_>>()
                 .into(),
             untold: BTreeSet::new().into(),
+            told: BTreeSet::new().into(),
+            unreadable: Unreadable::default(),
             namespace_terminating: false,
         }
     }

@@ -22,8 +22,10 @@ use crate::part::Part;
 use crate::standing::{Kind, Standing};
 
 mod keep;
+mod unreadable;
 
-pub use keep::untold;
+pub use keep::{told, untold};
+pub use unreadable::{Unreadable, may_be_about};
 
 /// Everything that the decision about a version may know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,12 @@ pub struct ModelVersionObservation {
     /// Names of the targets that exist and whose binding cannot be read, as [`untold`] says: it may serve there.
     #[serde(default)]
     pub untold: Part<BTreeSet<String>>,
+    /// Names of the other targets that were looked at, as [`told`] says.
+    #[serde(default)]
+    pub told: Part<BTreeSet<String>>,
+    /// What it depends on and this version of the operator cannot read.
+    #[serde(default)]
+    pub unreadable: Unreadable,
     /// The namespace is being deleted.
     pub namespace_terminating: bool,
 }
@@ -130,7 +138,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         .any(|f| f == names::FINALIZER_LIVE);
     let deleting = o.version.metadata.deletion_timestamp.is_some();
     let needed = (deleting && !o.namespace_terminating)
-        .then(|| keep::needed_by(o, &name))
+        .then(|| must_stay(o, &name))
         .flatten();
     match (deleting, held) {
         (true, true) if needed.is_none() => return Decision::Do(release(o, &name)),
@@ -148,11 +156,14 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
     }
     let mut status = stored.clone();
     copy_from_run(o, &mut status);
-    status.deployments = deployments(o, &name);
+    status.deployments = deployments(o, &name, &stored);
     let delivered = o.rollouts.iter().map(|r| &r.target);
     // What keeps it from going is looked at when it changes.
     let untold = o.untold.iter().filter(|_| needed.is_some());
-    let targets: BTreeSet<&String> = keep::serving(o).into_iter().chain(delivered).chain(untold).collect();
+    // None is forgotten while a plan may be about it that cannot be read.
+    let hidden = stored.targets.iter().filter(|_| o.unreadable.hides_targets());
+    let known = keep::serving(o).into_iter().chain(delivered);
+    let targets: BTreeSet<&String> = known.chain(untold).chain(hidden).collect();
     status.targets = targets.into_iter().take(64).cloned().collect();
     status.children = o.children.peek().iter().rev().take(32).rev().cloned().collect();
     let state = state(o, &name, stored.state);
@@ -168,13 +179,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
     status.lineage = lineage::extended(&o.version, &status, &passed(o, &name, stored.state), &present, o.now);
     let generation = o.version.metadata.generation;
     status.observed_generation = generation.unwrap_or_default();
-    let standing = match needed {
-        Some(why) => Standing::new(Kind::Stalled, "InUse", format!("The deletion waits: {why}.")),
-        None => {
-            let message = format!("Version {name} is registered and {}.", words(state));
-            Standing::new(Kind::Ready, "Registered", message)
-        }
-    };
+    let standing = needed.unwrap_or_else(|| registered(o, &name, state));
     let mut settings = standing.settings();
     settings.extend(keep::conditions(o, &name));
     status.conditions = condition::replace(&stored.conditions, &settings, generation, o.now);
@@ -188,6 +193,19 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
             reason: standing.message,
         },
     )
+}
+
+/// Where a version stands that is being deleted and must stay: what needs it, or may.
+fn must_stay(o: &ModelVersionObservation, name: &str) -> Option<Standing> {
+    let needed = keep::needed_by(o, name)
+        .map(|why| Standing::new(Kind::Stalled, "InUse", format!("The deletion waits: {why}.")));
+    needed.or_else(|| unreadable::keeps(o))
+}
+
+/// Where any other version stands.
+fn registered(o: &ModelVersionObservation, name: &str, state: VersionState) -> Standing {
+    let message = format!("Version {name} is registered and {}.", words(state));
+    unreadable::beside(o, &message).unwrap_or_else(|| Standing::new(Kind::Ready, "Registered", message))
 }
 
 const fn words(state: VersionState) -> &'static str {
@@ -226,12 +244,9 @@ fn copy_from_run(o: &ModelVersionObservation, status: &mut ModelVersionStatus) {
     }
 }
 
-fn deployments(o: &ModelVersionObservation, name: &str) -> Vec<DeploymentRecord> {
+/// Where it was delivered to. What was known of a Rollout that cannot be read stays.
+fn deployments(o: &ModelVersionObservation, name: &str, stored: &ModelVersionStatus) -> Vec<DeploymentRecord> {
     let begun = |r: &&Delivery| !matches!(r.phase, RolloutPhase::Pending | RolloutPhase::Queued);
-    let mine = o.rollouts.iter().filter(|r| r.candidate == name);
-    let mut all: Vec<&Delivery> = mine.filter(begun).collect();
-    all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    let surplus = all.len().saturating_sub(32);
     let record = |r: &Delivery| DeploymentRecord {
         target: format!("Deployment/{}", r.target),
         rollout: UidRef {
@@ -241,10 +256,21 @@ fn deployments(o: &ModelVersionObservation, name: &str) -> Vec<DeploymentRecord>
         phase: r.phase.outline().name().to_owned(),
         since: Time(r.created),
     };
-    all.into_iter().skip(surplus).map(record).collect()
+    let hidden = |d: &&DeploymentRecord| o.unreadable.rollouts.contains(&d.rollout.name);
+    let kept = stored.deployments.iter().filter(hidden).cloned();
+    let mine = o.rollouts.iter().filter(|r| r.candidate == name);
+    let mut all: Vec<DeploymentRecord> = mine.filter(begun).map(record).chain(kept).collect();
+    all.sort_by(|a, b| (&a.since, &a.rollout.name).cmp(&(&b.since, &b.rollout.name)));
+    let surplus = all.len().saturating_sub(32);
+    all.drain(..surplus);
+    all
 }
 
 fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> VersionState {
+    // A Rollout that cannot be read may have brought it anywhere.
+    if !o.unreadable.rollouts.is_empty() {
+        return stored;
+    }
     let last = last(o, |r| r.candidate == name);
     let rolling = last.is_some_and(|r| r.phase.holds_target());
     match (rolling, !keep::serving(o).is_empty(), last.map(|r| r.phase)) {
@@ -270,6 +296,8 @@ fn replaced(o: &ModelVersionObservation, name: &str) -> bool {
 fn from_run(o: &ModelVersionObservation, stored: VersionState) -> VersionState {
     let Some(run) = o.run.as_ref().and_then(|r| r.status.as_ref()) else {
         return match stored {
+            // It may have said more.
+            known if !o.unreadable.run.is_empty() => known,
             // It served without that a Rollout of its own had brought it, and serves no more.
             VersionState::Live => VersionState::Superseded,
             // Its Rollout was deleted on the way, and took the traffic back before it went.

@@ -19,6 +19,8 @@ const SKEW: SignedDuration = SignedDuration::from_secs(60);
 pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
     let spec = &o.pipeline.spec;
     status.observed_generation = o.pipeline.metadata.generation.unwrap_or_default();
+    // Whoever finds something missing says so again.
+    status.missing_since = None;
     status.effective_level = Some(level::effective(
         spec.automation_level,
         o.settings.automation_ceiling,

@@ -13,7 +13,7 @@ use super::{PipelineObservation, active, created, dropped, run_name, schedule};
 use crate::decision::Note;
 use crate::level::{Step, Who, who};
 use crate::run::snapshot;
-use crate::standing::{Kind, Standing, awaited};
+use crate::standing::{Kind, Standing, awaited, missing_since};
 use crate::view::{Absent, level_in_force};
 
 /// Where the pipeline stands, and when to look again.
@@ -110,10 +110,17 @@ fn stopped(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, until: 
         );
         return Some(Plan::ready("OnRequest", message, stale));
     }
-    let absent = unknown(o)?;
+    unknown(o).map(|absent| await_missing(o, status, &absent))
+}
+
+/// Waits for what is missing. Since when is in the status.
+fn await_missing(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, absent: &Absent<'_>) -> Plan {
     let message = format!("{} No run starts without it.", absent.message);
-    let (standing, until) = awaited(&status.conditions, o.now, absent.reason, message);
-    Some(Plan::rest(standing, until))
+    let stored = o.pipeline.status.as_ref().and_then(|s| s.missing_since.as_ref());
+    let since = missing_since(stored, &status.conditions, absent.reason, o.now);
+    status.missing_since = Some(Time(since));
+    let (standing, until) = awaited(since, o.now, absent.reason, message);
+    Plan::rest(standing, until)
 }
 
 /// What a run would have to know and nobody can say. That there is nothing may be known late, until a run starts.

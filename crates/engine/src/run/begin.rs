@@ -30,7 +30,7 @@ pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
         let message = format!(
             "spec.pipelineRef names FlywheelPipeline {wanted}, which does not exist: create it or delete the run."
         );
-        return Some(turn.missing("PipelineNotFound", message));
+        return Some(Next::Missing("PipelineNotFound", message));
     };
     let uid = pipeline.metadata.uid.clone();
     if turn.status.pipeline_uid.is_some() && turn.status.pipeline_uid != uid {
@@ -157,7 +157,7 @@ fn not_yet(turn: &Turn<'_>, pipeline: &FlywheelPipeline) -> Option<Next> {
 fn unheard(turn: &Turn<'_>) -> Option<Next> {
     let absent = turn.o.policies.absent().next()?;
     let message = format!("{} No run starts without it.", absent.message);
-    Some(turn.missing(absent.reason, message))
+    Some(Next::Missing(absent.reason, message))
 }
 
 /// A mark that outlives the status: a run that began once never begins again.

@@ -21,6 +21,8 @@ pub enum Next {
     Do(Effect),
     /// Stand there until then, or until something changes.
     Rest(Standing, Option<Timestamp>),
+    /// Wait for what is missing, with a reason and a sentence; after some minutes that is a failure.
+    Missing(&'static str, String),
     /// The status is as it should be; nothing to do.
     Still(Option<Timestamp>, String),
 }
@@ -104,10 +106,17 @@ impl<'a> Turn<'a> {
         self.tidy_up()
     }
 
-    /// Waits for what is missing; after some minutes that is a failure.
-    pub fn missing(&self, reason: &str, message: String) -> Next {
-        let (standing, until) = standing::awaited(&self.status.conditions, self.now(), reason, message);
-        Next::Rest(standing, until)
+    /// Waits for what is missing. Since when is in the status, and in no other that says where the run stands.
+    fn await_missing(&mut self, reason: &str, message: String) -> Wait {
+        let (stored, now) = (self.status.missing_since.as_ref(), self.now());
+        let since = standing::missing_since(stored, &self.status.conditions, reason, now);
+        let (standing, until) = standing::awaited(since, now, reason, message);
+        self.conditions(&standing);
+        self.status.missing_since = Some(Time(since));
+        Wait {
+            until,
+            reason: said(&standing),
+        }
     }
 
     /// The brake's standing, if it is pulled.
@@ -208,6 +217,7 @@ impl<'a> Turn<'a> {
     }
 
     fn conditions(&mut self, standing: &Standing) {
+        self.status.missing_since = None;
         let mut settings = standing.settings();
         if self.status.pipeline_uid.is_some() {
             settings.push(Setting::yes(
@@ -241,10 +251,11 @@ impl<'a> Turn<'a> {
                 (Some(effect), idle)
             }
             Next::Rest(standing, until) => {
-                let reason = format!("{}: {}", standing.reason, standing.message);
+                let reason = said(&standing);
                 self.conditions(&standing);
                 (None, Wait { until, reason })
             }
+            Next::Missing(reason, message) => (None, self.await_missing(reason, message)),
             Next::Still(until, reason) => (None, Wait { until, reason }),
         };
         Decision::settle(&stored, self.status, self.events, || effect, wait)
@@ -294,4 +305,9 @@ impl<'a> Turn<'a> {
         .map(|(k, v)| (k.to_owned(), v))
         .collect()
     }
+}
+
+/// What the log says of who stands there.
+fn said(standing: &Standing) -> String {
+    format!("{}: {}", standing.reason, standing.message)
 }

@@ -39,5 +39,5 @@ fn wait(turn: &Turn<'_>, kind: &str, unreadable: &Part<Vec<String>>) -> Option<N
     let message = format!(
         "{kind} {name} cannot be read by this version of the operator, and the run depends on it: its condition Ready says why."
     );
-    Some(turn.missing("Unreadable", message))
+    Some(Next::Missing("Unreadable", message))
 }

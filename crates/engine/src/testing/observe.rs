@@ -7,6 +7,7 @@ use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVer
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::world::{Kind, World};
@@ -317,6 +318,7 @@ impl World {
             let value = target.and_then(|t| binding::value(t, &plan.binding).ok().flatten());
             value == Some(binding::wanted(&plan.binding, &version.spec))
         };
+        let aimed = || plans.iter().map(|(plan, target)| (*plan, target.as_ref()));
         let family: Vec<ModelVersion> = self.all(Kind::ModelVersion);
         let child = |v: &&ModelVersion| v.spec.parent.as_ref().is_some_and(|p| p.name == name);
         Some(ModelVersionObservation {
@@ -328,7 +330,9 @@ impl World {
                 .map(|(plan, _)| plan.target_ref.name.clone())
                 .collect::<BTreeSet<_>>()
                 .into(),
-            untold: model_version::untold(plans.iter().map(|(plan, target)| (*plan, target.as_ref()))).into(),
+            untold: model_version::untold(aimed()).into(),
+            told: model_version::told(aimed()).into(),
+            unreadable: self.unreadable_near(&version),
             rollouts: rollouts
                 .iter()
                 .map(|r| Delivery::on(r, self.target_of(&r.spec.plan).as_ref()))
@@ -343,6 +347,29 @@ impl World {
             namespace_terminating: self.terminating,
             version,
         })
+    }
+
+    /// What a version depends on and cannot be read.
+    fn unreadable_near(&self, version: &ModelVersion) -> model_version::Unreadable {
+        let name = version.metadata.name.as_deref().unwrap_or_default();
+        let model = &version.spec.model_name;
+        let made_by = version.spec.provenance.as_ref().map(|p| &p.run);
+        let is_run = |run: &Value| made_by.is_some_and(|r| run["metadata"]["uid"] == r.uid);
+        let is_about = |rollout: &Value| {
+            let metadata: ObjectMeta = super::object(rollout["metadata"].clone());
+            model_version::may_be_about(&metadata, name)
+        };
+        let deleting = version.metadata.deletion_timestamp.is_some();
+        model_version::Unreadable {
+            run: self.strange(Kind::Run, |_, run| is_run(run)).into(),
+            pipelines: self
+                .strange(Kind::Pipeline, |_, p| p["spec"]["model"]["name"] == *model)
+                .into(),
+            rollouts: self.strange(Kind::Rollout, |_, rollout| is_about(rollout)).into(),
+            others: self
+                .strange(Kind::Rollout, |_, rollout| deleting && !is_about(rollout))
+                .into(),
+        }
     }
 
     /// What the operator observes of a bias policy.

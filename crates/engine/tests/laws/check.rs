@@ -224,7 +224,7 @@ fn only_what_was_looked_at_counts(world: &World) {
         let seen = world
             .version_observation(version.metadata.name.as_ref().unwrap())
             .unwrap();
-        decided_alike_without_what_was_not_looked_at!(seen, model_version::decide, run, rollouts, serves, untold);
+        decided_alike_without_what_was_not_looked_at!(seen, model_version::decide, run, rollouts, serves, untold, told);
     }
     for rollout in world.all::<Rollout>(Kind::Rollout) {
         delivery_looked_at(world, rollout.metadata.name.as_ref().unwrap());

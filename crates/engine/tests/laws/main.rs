@@ -16,6 +16,7 @@ mod deliveries;
 mod late;
 mod loops;
 mod lost;
+mod missing;
 mod moves;
 mod parts;
 mod pipelines;

@@ -1,6 +1,7 @@
 //! Objects that this operator cannot read: what depends on them goes no further, and everything may go back.
 
 use flywheel_api::flywheel_run::RunOutcome;
+use flywheel_api::model_version::VersionState;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::testing::{self, Ending, Kind, World};
@@ -119,6 +120,120 @@ fn a_pipeline_whose_run_cannot_be_read_says_so_and_starts_none() {
     world.live(15);
     assert_eq!(reason(&world, Kind::Pipeline, "eta"), "Unreadable");
     assert_eq!(world.names(Kind::Run), ["eta-request"]);
+}
+
+/// Whether a version says that it is beside what cannot be read, and which command shows that.
+fn names(world: &World, version: &str, command: &str) -> bool {
+    let stalled = condition(world, Kind::ModelVersion, version, "Stalled");
+    let message = stalled["message"].as_str().unwrap_or_default();
+    stalled["reason"] == "Unreadable" && message.contains(command)
+}
+
+#[test]
+fn a_version_beside_a_pipeline_that_cannot_be_read_says_so_stays_live_and_is_not_let_go() {
+    let mut world = shop();
+    world.delete(Kind::Run, "eta-request");
+    world.turn();
+    let live = |world: &World| condition(world, Kind::ModelVersion, "eta-1", "Live")["status"].clone();
+    assert_eq!(live(&world), "True");
+    break_off(&mut world, Kind::Pipeline, "eta");
+    world.live(11);
+    let command = "`kubectl get flywheelpipeline eta -n shop -o yaml`";
+    assert!(names(&world, "eta-1", command));
+    let status = version(&world, "eta-1").status.unwrap();
+    assert_eq!((live(&world), status.state), (json!("True"), VersionState::Live));
+    assert_eq!(status.targets, ["eta"]);
+    let writes = world.writes.len();
+    world.live(11);
+    assert_eq!(world.writes.len(), writes, "who waits writes nothing");
+    world.delete(Kind::ModelVersion, "eta-1");
+    world.turn();
+    assert!(names(&world, "eta-1", command));
+    world.lose_status(Kind::ModelVersion, "eta-1");
+    world.turn();
+    assert!(names(&world, "eta-1", command), "nobody can say that it does not serve");
+    assert_eq!(live(&world), "Unknown");
+    world.unreadable.clear();
+    world.live(11);
+    assert_eq!(reason(&world, Kind::ModelVersion, "eta-1"), "InUse");
+}
+
+#[test]
+fn a_version_whose_run_cannot_be_read_says_so_keeps_what_was_found_and_can_be_deleted() {
+    let mut world = shop();
+    world.report.change = 0.9;
+    world.live(1);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::Rejected));
+    let before = version(&world, "eta-2").status.unwrap();
+    break_off(&mut world, Kind::Run, "eta-request");
+    world.live(11);
+    assert!(names(
+        &world,
+        "eta-2",
+        "`kubectl get flywheelrun eta-request -n shop -o yaml`"
+    ));
+    let after = version(&world, "eta-2").status.unwrap();
+    assert_eq!((after.state, after.lineage), (VersionState::Rejected, before.lineage));
+    assert!(!after.evaluations.is_empty() && after.evaluations == before.evaluations);
+    world.delete(Kind::ModelVersion, "eta-2");
+    world.turn();
+    assert_eq!(world.names(Kind::ModelVersion), ["eta-1"]);
+}
+
+#[test]
+fn a_version_that_is_deleted_beside_any_rollout_that_cannot_be_read_stays_and_says_why() {
+    let mut world = shop();
+    world.delete(Kind::Run, "eta-request");
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.add(Kind::Rollout, &testing::rollout("newer", 1, &testing::plan()));
+    break_off(&mut world, Kind::Rollout, "newer");
+    world.turn();
+    assert_eq!(reason(&world, Kind::ModelVersion, "eta-3"), "Registered");
+    world.delete(Kind::ModelVersion, "eta-3");
+    world.turn();
+    assert!(names(
+        &world,
+        "eta-3",
+        "`kubectl get rollouts.flywheel.dev newer -n shop -o yaml`"
+    ));
+    world.unreadable.clear();
+    world.delete(Kind::Rollout, "newer");
+    world.turn();
+    assert_eq!(world.names(Kind::ModelVersion), ["eta-1"]);
+}
+
+#[test]
+fn versions_whose_rollout_cannot_be_read_stay_what_they_were() {
+    let mut world = delivery(&testing::plan());
+    world.live(30);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    let all = ["eta-1", "eta-2"];
+    let shown = |world: &World, name: &str| {
+        let status = version(world, name).status.unwrap();
+        (status.state, status.deployments, status.lineage, status.targets)
+    };
+    let before = all.map(|name| shown(&world, name));
+    break_off(&mut world, Kind::Rollout, "second");
+    world.live(11);
+    assert_eq!(all.map(|name| shown(&world, name)), before);
+    for name in all {
+        assert!(names(
+            &world,
+            name,
+            "`kubectl get rollouts.flywheel.dev second -n shop -o yaml`"
+        ));
+    }
+    let is = |name, type_| condition(&world, Kind::ModelVersion, name, type_)["status"].clone();
+    assert_eq!(
+        (is("eta-2", "Live"), is("eta-1", "RollbackTarget")),
+        (json!("True"), json!("True"))
+    );
+    world.delete(Kind::ModelVersion, "eta-1");
+    world.turn();
+    assert_eq!(reason(&world, Kind::ModelVersion, "eta-1"), "Unreadable");
+    world.unreadable.clear();
+    world.live(11);
+    assert_eq!(reason(&world, Kind::ModelVersion, "eta-1"), "InUse");
 }
 
 /// A promoted version that was asked to go back when the container of its binding had been renamed.

@@ -10,7 +10,7 @@ use flywheel_api::rollout::RolloutPhase;
 use flywheel_api::{FlywheelRun, ModelVersion, Rollout};
 use flywheel_engine::decision::{Action, Decision, PatchKind};
 use flywheel_engine::lineage::register::{self, Register, Verdict as Checked};
-use flywheel_engine::model_version::{Delivery, ModelVersionObservation, decide};
+use flywheel_engine::model_version::{Delivery, ModelVersionObservation, Unreadable, decide};
 use flywheel_engine::testing::{self, at};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -74,6 +74,8 @@ impl Life {
                     .collect::<BTreeSet<_>>()
                     .into(),
                 untold: BTreeSet::new().into(),
+                told: BTreeSet::new().into(),
+                unreadable: Unreadable::default(),
                 namespace_terminating: false,
             };
             match decide(&observation) {
