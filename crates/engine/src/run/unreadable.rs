@@ -20,18 +20,18 @@ pub struct Unreadable {
 /// Waits as long as something cannot be read.
 pub fn neighbours(turn: &mut Turn<'_>) -> Option<Next> {
     let all = &turn.o.unreadable;
-    wait(turn, "FlywheelPipeline", &all.pipeline)
-        .or_else(|| wait(turn, "ModelVersion", &all.versions))
+    wait("FlywheelPipeline", &all.pipeline)
+        .or_else(|| wait("ModelVersion", &all.versions))
         .or_else(|| rollout(turn))
 }
 
 /// Waits as long as the Rollout cannot be read: nobody knows whether it is to be aborted.
 pub fn rollout(turn: &Turn<'_>) -> Option<Next> {
-    wait(turn, "Rollout", &turn.o.unreadable.rollout)
+    wait("Rollout", &turn.o.unreadable.rollout)
 }
 
 /// That nothing is unreadable may be known late: what a decision rests on it looks at itself.
-fn wait(turn: &Turn<'_>, kind: &str, unreadable: &Part<Vec<String>>) -> Option<Next> {
+fn wait(kind: &str, unreadable: &Part<Vec<String>>) -> Option<Next> {
     if unreadable.peek().is_empty() {
         return None;
     }
