@@ -56,6 +56,16 @@ pub struct Election {
 }
 
 impl Election {
+    /// Lets what runs finish while the lease is held, for so long at most, and gives the lease back. Who has lost it has no
+    /// time left: another replica is about to act.
+    pub async fn resign_after(mut self, finished: impl Future<Output = ()>, most: Duration) {
+        tokio::select! {
+            _ = self.leads.wait_for(|leads| !*leads) => {}
+            _ = timeout(most, finished) => {}
+        }
+        self.resign().await;
+    }
+
     /// Gives the lease back, so that another replica does not have to wait for its end.
     pub async fn resign(self) {
         let _ = self.quit.send(true);

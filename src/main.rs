@@ -83,6 +83,9 @@ async fn prepare(args: &Args, metrics: Arc<Metrics>, health: Arc<Health>) -> any
     Ok((context, election))
 }
 
+/// So long running reconciles have to finish: a pod is killed 30 s after it is asked to end.
+const GRACE: Duration = Duration::from_secs(20);
+
 /// Acts until the operator is asked to end or another replica has to go on.
 async fn lead(
     context: &Context,
@@ -105,12 +108,7 @@ async fn lead(
     tracing::info!(lost, "ends: running reconciles are finished while the lease is held");
     let _ = stop.send(true);
     let finished = async { while controllers.join_next().await.is_some() {} };
-    tokio::select! {
-        // Who has lost the lease has no time left: another replica is about to act.
-        _ = leads.wait_for(|leads| !*leads) => {}
-        _ = tokio::time::timeout(Duration::from_secs(20), finished) => {}
-    }
-    election.resign().await;
+    election.resign_after(finished, GRACE).await;
     anyhow::ensure!(
         !lost,
         "the lease was lost, or a controller ended: another replica goes on"

@@ -1,3 +1,4 @@
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 use clap::Parser;
@@ -160,4 +161,55 @@ async fn a_lease_that_another_one_took_ends_the_lead() {
     until(&mut election, false).await;
     sleep(FAST.period * 4).await;
     assert_eq!(store.holder(), "other", "what is another one's is not given back");
+}
+
+#[tokio::test]
+async fn running_reconciles_are_finished_while_the_lease_is_held() {
+    let store = Store::default();
+    let mut election = candidate(&store).await;
+    until(&mut election, true).await;
+    let held = store.clone();
+    let finished = async move {
+        sleep(FAST.lasts * 2).await;
+        assert_eq!(held.holder(), "me", "it is renewed meanwhile");
+    };
+    election.resign_after(finished, PATIENCE).await;
+    assert_eq!(store.holder(), "");
+}
+
+#[tokio::test]
+async fn a_reconcile_that_hangs_is_waited_for_no_longer_than_there_is_time() {
+    let store = Store::default();
+    let mut election = candidate(&store).await;
+    until(&mut election, true).await;
+    let ended = election.resign_after(pending(), FAST.period);
+    timeout(PATIENCE, ended).await.expect("it is given up");
+    assert_eq!(store.holder(), "");
+}
+
+#[tokio::test]
+async fn after_a_lost_lease_reconciles_get_no_time() {
+    let store = Store::default();
+    let mut election = candidate(&store).await;
+    until(&mut election, true).await;
+    store.0.lock().unwrap().renew(0);
+    until(&mut election, false).await;
+    let ended = election.resign_after(pending(), PATIENCE * 2);
+    timeout(PATIENCE, ended).await.expect("another one is about to act");
+    assert_eq!(store.holder(), "other");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_lost_while_reconciles_are_finished_ends_their_time() {
+    let store = Store::default();
+    let mut election = candidate(&store).await;
+    until(&mut election, true).await;
+    let taken = store.clone();
+    let finished = async move {
+        taken.0.lock().unwrap().renew(0);
+        pending().await
+    };
+    let ended = election.resign_after(finished, PATIENCE * 2);
+    timeout(PATIENCE, ended).await.expect("another one is about to act");
+    assert_eq!(store.holder(), "other");
 }

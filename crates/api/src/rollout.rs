@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::lineage::VersionRef;
-use crate::reference::{Direction, NameRef, UidRef};
+use crate::reference::{AutomationLevel, Direction, NameRef, UidRef};
 pub use crate::rollout_status::{CheckStatus, RolloutPhase, RolloutStatus, Side, StepStatus, Weights};
 use crate::schema::{Decimal, Duration, choice, pattern};
 
@@ -45,6 +45,8 @@ use crate::schema::{Decimal, Duration, choice, pattern};
     { "rule": "self.plan == oldSelf.plan", "message": "plan is immutable: create another Rollout for another plan" },
     { "rule": "has(self.runRef) == has(oldSelf.runRef) && (!has(self.runRef) || self.runRef == oldSelf.runRef)", "message": "runRef is immutable: it records who asked for the delivery; create another Rollout" },
     { "rule": "has(self.pipelineRef) == has(oldSelf.pipelineRef) && (!has(self.pipelineRef) || self.pipelineRef == oldSelf.pipelineRef)", "message": "pipelineRef is immutable: it records who asked for the delivery; create another Rollout" },
+    { "rule": "has(self.maxAutomationLevel) == has(oldSelf.maxAutomationLevel) && (!has(self.maxAutomationLevel) || self.maxAutomationLevel == oldSelf.maxAutomationLevel)", "message": "maxAutomationLevel is immutable: it records the level at which the delivery was asked for; create another Rollout" },
+    { "rule": "!has(self.maxAutomationLevel) || has(self.pipelineRef)", "message": "maxAutomationLevel needs pipelineRef: a Rollout without pipeline has no level; leave it out, or let steps ask for approval" },
     { "rule": "self.desiredState != 'Hold' || size(self.holdReason) > 0", "message": "desiredState Hold needs holdReason: say for whom and until when it holds" },
     { "rule": "!(oldSelf.desiredState in ['Abort', 'RollBack']) || self.desiredState == oldSelf.desiredState", "message": "a Rollout that was aborted or rolled back cannot go on: create another Rollout" },
 ]))]
@@ -61,6 +63,12 @@ pub struct RolloutSpec {
     /// Absent for a Rollout without pipeline, which has no level. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline_ref: Option<UidRef>,
+    /// Highest automation level of this delivery: Manual, SemiAutomated, HumanOversight or FullyAutomated; no cap if absent.
+    /// The operator writes the level at which a run asked for it: one that is raised later counts for the next run.
+    /// Needs pipelineRef. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "choice::<AutomationLevel>")]
+    pub max_automation_level: Option<AutomationLevel>,
     /// What you want now; it may change at any time, but Abort and RollBack are final.
     /// Progress: go through the steps.
     /// Hold: stay at the current step; holdReason says why.

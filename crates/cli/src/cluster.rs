@@ -87,6 +87,16 @@ impl Cluster {
         })
     }
 
+    /// A cluster that this client reaches.
+    #[cfg(test)]
+    pub fn of(client: Client, namespace: &str) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            unreadable: Arc::default(),
+        }
+    }
+
     /// The same cluster in another namespace; in all of them if it is empty.
     #[must_use]
     pub fn within(&self, namespace: &str) -> Self {

@@ -36,6 +36,18 @@ pub(super) fn mistakes() -> Vec<Wrong> {
             "name of an object",
         ),
         wrong(
+            "/spec/maxAutomationLevel",
+            json!("Manual"),
+            "maxAutomationLevel needs pipelineRef",
+            "let steps ask for approval",
+        ),
+        wrong(
+            "/spec/maxAutomationLevel",
+            json!("Automatic"),
+            "spec.maxAutomationLevel",
+            "\"Manual\", \"SemiAutomated\"",
+        ),
+        wrong(
             "/spec/desiredState",
             json!("Pause"),
             "spec.desiredState",
@@ -320,6 +332,11 @@ async fn cluster_wrong_rollouts_are_refused_with_their_remedy() {
             "/spec/runRef",
             json!({ "name": "eta-1", "uid": "u" }),
             "runRef is immutable",
+        ),
+        (
+            "/spec/maxAutomationLevel",
+            json!("Manual"),
+            "maxAutomationLevel is immutable",
         ),
     ];
     for (at, value, words) in immutable {

@@ -327,6 +327,13 @@ fn spec(node: &mut Value, kept: &str) {
     if node["desiredState"] == "Hold" && node["holdReason"].as_str().is_none_or(str::is_empty) {
         node["holdReason"] = json!("a walk holds it");
     }
+    if has(node, "modelVersionRef") && has(node, "maxAutomationLevel") && !has(node, "pipelineRef") {
+        if kept == "maxAutomationLevel" {
+            node["pipelineRef"] = json!({ "name": "nobodys", "uid": "00000000-0000-4000-8000-000000000000" });
+        } else {
+            remove(node, &["maxAutomationLevel"]);
+        }
+    }
     if has(node, "pipelineRef") && node["trigger"]["type"] == "Request" {
         ensure(node, "requestedBy", json!("admin"));
     }

@@ -164,6 +164,7 @@ async fn create(cluster: &Cluster, last: &Rollout, wanted: &ModelVersion) -> Res
         },
         run_ref: None,
         pipeline_ref: None,
+        max_automation_level: None,
         desired_state: RolloutDesiredState::Progress,
         hold_reason: String::new(),
     };

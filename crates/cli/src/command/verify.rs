@@ -29,10 +29,7 @@ pub async fn run(connection: &Connection, paper: Paper, args: &Verify) -> Result
         } else {
             cluster
         };
-        // Who keeps a head first, the chains afterwards: they only grow, so that no head is newer than its chain.
-        // Versions that keep heads of others are of the same moment as these.
-        register.rollouts = cluster.every().await?;
-        register.versions = cluster.every().await?;
+        register = gather(&cluster).await?;
     }
     for file in &args.files {
         read(file, &mut register)?;
@@ -51,6 +48,18 @@ pub async fn run(connection: &Connection, paper: Paper, args: &Verify) -> Result
     let noted = |v: &Verdict| args.strict && !v.notices.is_empty();
     let bad = verdicts.iter().any(|v| !v.findings.is_empty() || noted(v));
     Ok(if bad { FOUND } else { DONE })
+}
+
+/// All versions and Rollouts of a cluster. Who keeps a head first, the chains afterwards: they only grow, so that no head is
+/// newer than its chain. Versions that keep heads of others are of the same moment as these.
+async fn gather(cluster: &Cluster) -> Result<Register, Error> {
+    let rollouts = cluster.every().await?;
+    let versions = cluster.every().await?;
+    Ok(Register {
+        versions,
+        rollouts,
+        ..Register::default()
+    })
 }
 
 /// The verdicts on the versions that were named, or on all.
@@ -143,7 +152,52 @@ fn typed<K: Kind + DeserializeOwned>(value: Value, file: &str) -> Result<K, Erro
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+
+    /// What the API server lists when the chain of the one version has so many entries.
+    fn listed(path: &str, entries: usize) -> Value {
+        let head = json!({ "length": entries, "digest": format!("sha256:{}", "0".repeat(64)) });
+        let item = if path.ends_with("/rollouts") {
+            json!({ "kind": "Rollout", "spec": { "modelVersionRef": { "name": "eta-1", "head": head },
+                "plan": { "targetRef": { "kind": "Deployment", "name": "eta" },
+                    "binding": { "type": "DeploymentEnv", "container": "app", "name": "MODEL_URI" } } } })
+        } else {
+            json!({ "kind": "ModelVersion", "status": { "lineage": { "head": head, "entries": [] } },
+                "spec": { "modelName": "eta", "version": 1, "artifact": { "uri": "s3://a", "digest": "sha256:0" } } })
+        };
+        let mut list =
+            json!({ "apiVersion": "flywheel.dev/v1alpha1", "kind": "List", "metadata": {}, "items": [item] });
+        list["items"][0]["apiVersion"] = list["apiVersion"].clone();
+        list["items"][0]["metadata"] = json!({ "name": "eta-1", "namespace": "shop" });
+        list
+    }
+
+    #[tokio::test]
+    async fn a_chain_that_grows_between_the_two_lists_is_not_called_cut_off() {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let mut asked = told.lock().unwrap();
+            asked.push(request.uri().path().to_owned());
+            let list = listed(request.uri().path(), asked.len()).to_string();
+            async move { Ok::<_, Infallible>(Response::new(Body::from(list.into_bytes()))) }
+        });
+        let cluster = Cluster::of(Client::new(service, "shop"), "shop");
+        let register = gather(&cluster).await.unwrap();
+        let kept = register.rollouts[0].spec.model_version_ref.head.as_ref().unwrap();
+        let status = register.versions[0].status.as_ref().unwrap();
+        let chain = &status.lineage.as_ref().unwrap().head;
+        let asked = asked.lock().unwrap();
+        assert!(kept.length <= chain.length, "{kept:?} is kept of {chain:?}: {asked:?}");
+    }
 
     #[test]
     fn lists_typed_lists_and_several_documents_are_read_and_the_rest_is_left() {
@@ -173,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_document_that_is_no_version_is_named() {
-        let value = serde_json::json!({ "kind": "ModelVersion", "metadata": { "name": "eta-1" }, "spec": {} });
+        let value = json!({ "kind": "ModelVersion", "metadata": { "name": "eta-1" }, "spec": {} });
         let error = sort_out(value, "old.yaml", &mut Register::default()).unwrap_err();
         assert!(
             error

@@ -109,6 +109,10 @@ fn ask(
         since.0,
         tally.approved.len()
     );
+    if is_lowered(draft) {
+        let why = Why::new("AwaitingApproval", message.clone());
+        draft.remember("AwaitApproval", &why, Some(frozen.digest.clone()), true);
+    }
     draft.status.waiting_for = Some(WaitingFor {
         gate: ApprovalGate::RolloutStep,
         subject,
@@ -121,4 +125,11 @@ fn ask(
         resolve,
     });
     Standing::new(Kind::AwaitingPerson, "AwaitingApproval", message)
+}
+
+/// Whether the level in force is stricter than at every decision so far. To ask a person because of it is a decision: what
+/// was asked once is not withdrawn when the level is raised again.
+fn is_lowered(draft: &Draft<'_>) -> bool {
+    let decided = draft.status.decisions.iter().filter_map(|d| d.level).min();
+    decided.zip(draft.level()).is_some_and(|(before, now)| now < before)
 }

@@ -38,6 +38,13 @@ pub(super) struct BaselineNote {
     pub(super) replicas: i32,
 }
 
+impl BaselineNote {
+    /// The intent that an annotation repeats; nothing if it cannot be read.
+    pub(super) fn read(annotation: &str) -> Option<Self> {
+        serde_json::from_str(annotation).ok()
+    }
+}
+
 /// What the name of a candidate has after that of its target.
 pub(super) const SUFFIX: &str = "-candidate";
 
@@ -253,7 +260,7 @@ fn drain(pod: &mut PodSpec, seconds: i64) {
 
 /// Rebuilds a lost status from the candidate; false if its annotations cannot be read.
 pub(super) fn restore_status(draft: &mut Draft<'_>, candidate: &Deployment) -> bool {
-    let note = annotation(candidate, ANNOTATION_BASELINE).and_then(|t| serde_json::from_str::<BaselineNote>(t).ok());
+    let note = annotation(candidate, ANNOTATION_BASELINE).and_then(BaselineNote::read);
     let index = annotation(candidate, ANNOTATION_STEP).and_then(|t| t.parse::<i32>().ok());
     let hash = annotation(candidate, names::ANNOTATION_TEMPLATE_HASH);
     let value = binding::value(candidate, &draft.plan().binding).ok().flatten();

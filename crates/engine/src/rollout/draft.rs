@@ -79,10 +79,12 @@ impl<'a> Draft<'a> {
         format!("kubectl flywheel {verb} rollout {} -n {namespace}", self.name())
     }
 
-    /// The level in force, never freer than at an earlier decision; nothing for a Rollout without pipeline.
+    /// The level in force, never freer than at an earlier decision or when the run asked for the delivery; nothing for a
+    /// Rollout without pipeline.
     pub(super) fn level(&self) -> Option<AutomationLevel> {
         let pipeline = self.o.pipeline.as_ref()?;
-        let before = self.status.decisions.iter().filter_map(|d| d.level);
+        let decided = self.status.decisions.iter().filter_map(|d| d.level);
+        let before = decided.chain(self.o.rollout.spec.max_automation_level);
         if pipeline.unreadable {
             // The level that was in force: a stricter one could keep a check from going back.
             return before.min().or(Some(pipeline.level));

@@ -3,6 +3,7 @@
 use flywheel_api::names;
 use flywheel_api::rollout::{RolloutPhase, Side};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
 use super::draft::{BEGIN, Draft, Why};
@@ -133,21 +134,36 @@ impl<'a> Draft<'a> {
         self.last_to_leave().map(|(_, value)| value)
     }
 
+    /// Whether the target carries what a Rollout left on it, or none left anything. The times at which they did are of the
+    /// clocks of those who led then; where these disagree, the API server's word counts that Flywheel wrote the value, if
+    /// it is what one of them left.
+    pub(super) fn is_left_behind(&self, target: &Deployment, live: Option<&str>) -> bool {
+        let Some(last) = self.left_behind() else {
+            return true;
+        };
+        last == live || (self.wrote(target) && self.leavers().any(|(_, _, value)| value == live))
+    }
+
     /// The last Rollout of this target, and the value that it left on it.
     fn last_to_leave(&self) -> Option<(&'a Peer, Option<&'a str>)> {
+        let all = self.leavers();
+        let last = all.max_by_key(|&(at, peer, _)| (at, peer.created, peer.name.as_str()));
+        last.map(|(_, peer, value)| (peer, value))
+    }
+
+    /// The Rollouts of this target that left a value on it: when, by the clock of whoever led, and which.
+    fn leavers(&self) -> impl Iterator<Item = (jiff::Timestamp, &'a Peer, Option<&'a str>)> {
         let uid = self.o.target.as_ref().and_then(|t| t.metadata.uid.as_ref());
-        let left = |p: &'a Peer| {
+        let left = move |p: &'a Peer| {
             let side = match p.phase {
                 RolloutPhase::Promoted | RolloutPhase::Superseded | RolloutPhase::Observing => &p.candidate,
                 RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed => &p.baseline,
                 _ => &None,
             };
             let at = p.settled_at.filter(|_| p.target_uid.as_ref() == uid)?;
-            side.as_ref()
-                .map(|s| ((at, p.created, p.name.as_str()), (p, s.value.as_deref())))
+            side.as_ref().map(|s| (at, p, s.value.as_deref()))
         };
-        let peers = self.o.others.iter().filter_map(left);
-        peers.max_by_key(|(key, _)| *key).map(|(_, left)| left)
+        self.o.others.iter().filter_map(left)
     }
 
     /// Another Rollout that went back since this one recorded its baseline: the target carries what that one restored,
@@ -205,6 +221,23 @@ impl<'a> Draft<'a> {
 
     /// The manager that wrote the binding last, as the API server recorded it.
     fn last_writer(&self, target: &Deployment) -> String {
+        let owners = self.owners(target, &[]);
+        let last = owners.into_iter().max_by_key(|e| e.time.as_ref().map(|t| t.0));
+        last.and_then(|e| e.manager.clone())
+            .unwrap_or_else(|| "an unknown manager".to_owned())
+    }
+
+    /// Whether Flywheel wrote the value that the target carries, as the API server recorded it: whoever sets another value
+    /// takes the field over. The stores of the watches do not keep that.
+    fn wrote(&self, target: &Deployment) -> bool {
+        let value = self.plan().binding.name.as_ref().map(|_| "f:value");
+        let owners = self.owners(target, value.as_slice());
+        let ours = |e: &&ManagedFieldsEntry| e.manager.as_deref() == Some(names::FIELD_MANAGER);
+        owners.iter().any(ours)
+    }
+
+    /// Who owns the binding, or what lies below it, as the API server recorded it.
+    fn owners<'t>(&self, target: &'t Deployment, below: &[&str]) -> Vec<&'t ManagedFieldsEntry> {
         let binding = &self.plan().binding;
         let container = format!("k:{{\"name\":\"{}\"}}", binding.container);
         let mut path = vec!["f:spec", "f:template", "f:spec", "f:containers", &container];
@@ -213,13 +246,12 @@ impl<'a> Draft<'a> {
             Some(variable) => path.extend(["f:env", variable]),
             None => path.push("f:image"),
         }
+        path.extend(below);
         let owns = |fields: &Value| path.iter().try_fold(fields, |at, key| at.get(*key)).is_some();
         let entries = target.metadata.managed_fields.iter().flatten();
         entries
             .filter(|e| e.fields_v1.as_ref().is_some_and(|f| owns(&f.0)))
-            .max_by_key(|e| e.time.as_ref().map(|t| t.0))
-            .and_then(|e| e.manager.clone())
-            .unwrap_or_else(|| "an unknown manager".to_owned())
+            .collect()
     }
 }
 

@@ -6,13 +6,13 @@
 //! target is theirs to say.
 
 use flywheel_api::RolloutStatus;
-use flywheel_api::names::ANNOTATION_BEGUN;
 use flywheel_api::rollout::RolloutPhase;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use super::candidate::{self, BaselineNote};
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin};
+use super::observation::{self, Peer};
 use super::{pending, promote};
 use crate::binding;
 use crate::decision::{Decision, Effect};
@@ -21,10 +21,9 @@ use crate::standing::{Kind, Standing};
 /// The mark of a Rollout that found its version live: what served before nobody knows.
 pub(super) const FOUND_LIVE: &str = "AlreadyLive";
 
-/// What the Rollout was marked with: its baseline, or that it found its version live.
+/// What the Rollout was marked with.
 pub(super) fn mark<'a>(draft: &Draft<'a>) -> Option<&'a str> {
-    let annotations = draft.o.rollout.metadata.annotations.as_ref()?;
-    annotations.get(ANNOTATION_BEGUN).map(String::as_str)
+    observation::mark(&draft.o.rollout)
 }
 
 /// What to do with a Rollout that had its turn and whose status knows nothing of it; nothing otherwise.
@@ -38,7 +37,7 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Bo
     let Some(mark) = mark(&draft).filter(|_| !known && !draft.is_deleting()) else {
         return Err(Box::new(draft));
     };
-    let note = serde_json::from_str::<BaselineNote>(mark).ok();
+    let note = BaselineNote::read(mark);
     if let Some(why) = pending::outdated(&draft) {
         draft.status.baseline = note.map(|n| n.side);
         return Ok(draft.end(RolloutPhase::Superseded, &why));
@@ -47,10 +46,32 @@ pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Bo
         return Ok(give_up(draft));
     };
     let wanted = binding::wanted(&draft.plan().binding, &version.spec);
+    if let Some(why) = redelivered(&draft, target, &wanted) {
+        draft.status.baseline = note.map(|n| n.side);
+        return Ok(draft.end(RolloutPhase::Superseded, &why));
+    }
     Ok(match note {
         Some(note) => resume(draft, target, wanted, note),
         None => found_live(draft, target, wanted),
     })
+}
+
+/// What the target carries is the delivery of a later Rollout of the same version, which had found another value there.
+/// Its status may be lost as well; then its mark says so.
+fn redelivered(draft: &Draft<'_>, target: &Deployment, wanted: &str) -> Option<Why> {
+    let live = binding::value(target, &draft.plan().binding).ok().flatten();
+    let version = &draft.o.rollout.spec.model_version_ref.name;
+    let again = |p: &&Peer| {
+        let serves = p.phase == RolloutPhase::Promoting || p.phase.is_delivered();
+        let found = p.baseline.as_ref().filter(|_| serves).or(p.lost.as_ref());
+        p.version == *version && !draft.is_older(p) && found.is_some_and(|side| side.value != live)
+    };
+    let later = draft.o.others.iter().find(again)?;
+    let message = format!(
+        "The status was lost; Rollout {}, which was created later, delivered the version once more.",
+        later.name
+    );
+    (live.as_deref() == Some(wanted)).then(|| Why::new("StatusLost", message))
 }
 
 /// The Rollout had begun, and nothing of a candidate is left: it had carried its version to the target, or it is over.

@@ -1,6 +1,7 @@
 //! What the decision on a Rollout may know: plain data that can be printed and replayed.
 
 use flywheel_api::flywheel_pipeline::ApprovalRule;
+use flywheel_api::names::ANNOTATION_BEGUN;
 use flywheel_api::reference::{ApprovalGate, AutomationLevel};
 use flywheel_api::rollout::{RolloutPhase, Side};
 use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus};
@@ -9,6 +10,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use super::candidate::BaselineNote;
 use crate::approval::ApprovalView;
 use crate::binding::VersionView;
 use crate::part::Part;
@@ -65,6 +67,12 @@ pub struct Peer {
     pub target_uid: Option<String>,
     /// It is being deleted.
     pub deleting: bool,
+    /// Name of the version that it delivers.
+    #[serde(default)]
+    pub version: String,
+    /// Its status is lost, and its mark says that this served before it.
+    #[serde(default)]
+    pub lost: Option<Side>,
 }
 
 impl Peer {
@@ -72,6 +80,8 @@ impl Peer {
     #[must_use]
     pub fn of(rollout: &Rollout) -> Self {
         let status = rollout.status.clone().unwrap_or_default();
+        let known = !status.decisions.is_empty() || !status.conditions.is_empty();
+        let note = mark(rollout).filter(|_| !known).and_then(BaselineNote::read);
         let settled = match status.phase {
             RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed => &status.finished_at,
             _ => &status.promoted_at,
@@ -86,6 +96,8 @@ impl Peer {
             baseline: status.baseline,
             target_uid: status.target_uid,
             deleting: rollout.metadata.deletion_timestamp.is_some(),
+            version: rollout.spec.model_version_ref.name.clone(),
+            lost: note.map(|n| n.side),
         }
     }
 
@@ -102,6 +114,8 @@ impl Peer {
             baseline: None,
             target_uid: None,
             deleting: false,
+            version: String::new(),
+            lost: None,
         }
     }
 
@@ -120,6 +134,12 @@ pub(super) fn created(rollout: &Rollout) -> Timestamp {
         .creation_timestamp
         .as_ref()
         .map_or(Timestamp::UNIX_EPOCH, |t| t.0)
+}
+
+/// What a Rollout was marked with when it began: its baseline, or that it found its version live.
+pub(super) fn mark(rollout: &Rollout) -> Option<&str> {
+    let annotations = rollout.metadata.annotations.as_ref()?;
+    annotations.get(ANNOTATION_BEGUN).map(String::as_str)
 }
 
 /// What a Rollout must know of its pipeline.

@@ -49,8 +49,7 @@ pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
     if live.as_ref() == Some(&wanted) {
         return already_live(draft, target, wanted);
     }
-    let expected = draft.left_behind();
-    if expected.is_some_and(|e| e != live.as_deref()) && !draft.is_adopted(live.as_deref()) {
+    if !draft.is_left_behind(target, live.as_deref()) && !draft.is_adopted(live.as_deref()) {
         let why = draft.drift(target);
         return draft.rest(Standing::new(Kind::Waiting, why.reason, why.message));
     }

@@ -19,6 +19,9 @@ use crate::standing::{Kind, Standing};
 /// The mark of a run that was skipped.
 const NEVER: &str = "never";
 
+/// The decision of a run that goes on although its status was lost.
+pub const REBUILD: &str = "Rebuild";
+
 /// The pipeline must be there, and be the one that the run began with.
 pub fn pipeline(turn: &mut Turn<'_>) -> Option<Next> {
     let known = turn.o.pipeline.peek().as_ref().and_then(|p| p.metadata.uid.as_ref());
@@ -117,7 +120,7 @@ pub fn start(turn: &mut Turn<'_>) -> Option<Next> {
         (None, Some(why)) => format!("The run begins; what serves cannot be told. {why}"),
     };
     let (decision, reason) = if lost {
-        ("Rebuild", "StatusLost")
+        (REBUILD, "StatusLost")
     } else {
         ("StartRun", "Triggered")
     };

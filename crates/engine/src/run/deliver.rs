@@ -88,6 +88,8 @@ fn build(turn: &Turn<'_>, intent: &RolloutIntent, version: VersionRef, plan: Rol
         name: p.metadata.name.clone().unwrap_or_default(),
         uid: p.metadata.uid.clone().unwrap_or_default(),
     });
+    // What is raised from now on counts for the next run, also before the Rollout has decided anything.
+    let max_automation_level = pipeline.as_ref().map(|_| turn.level());
     let spec = RolloutSpec {
         model_version_ref: version,
         plan,
@@ -96,6 +98,7 @@ fn build(turn: &Turn<'_>, intent: &RolloutIntent, version: VersionRef, plan: Rol
             uid: turn.uid().to_owned(),
         }),
         pipeline_ref: pipeline,
+        max_automation_level,
         desired_state: RolloutDesiredState::Progress,
         hold_reason: String::new(),
     };

@@ -60,8 +60,11 @@ pub fn version(turn: &mut Turn<'_>) -> Option<Next> {
 }
 
 /// A version shows what its run says. A run whose status was lost takes back what the version knows of it, so that the
-/// version does not forget that; until there is a Rollout the run judges anew.
+/// version does not forget that; until there is a Rollout the run judges anew. The level at which it trained is in force
+/// still: one that was raised meanwhile counts for the next run.
 fn recall(turn: &mut Turn<'_>, version: &ModelVersion) {
+    let (level, trained) = (turn.level(), version.spec.provenance.as_ref().map(|p| p.level));
+    turn.status.level = Some(trained.map_or(level, |trained| trained.min(level)));
     let Some(known) = &version.status else { return };
     turn.status.gates.clone_from(&known.evaluations);
     turn.status.bias.clone_from(&known.bias);

@@ -7,6 +7,7 @@ use flywheel_api::stage::{FailureClass, StageSpec, StageType};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::begin::REBUILD;
 use super::judge::{Ask, ask};
 use super::pod::{failure, failure_of, stuck, stuck_until};
 use super::result::{Expected, read};
@@ -177,10 +178,12 @@ fn give_up(turn: &mut Turn<'_>, stage: &StageStatus, attempt: i32) -> Next {
     Next::Rest(Standing::new(Kind::Working, "InputsChanged", message), None)
 }
 
-/// Before a Job is made no other one of the run may be at work, and the version must not be made already.
+/// Before a Job is made no other one of the run may be at work, and the version must not be made already: that it is, only
+/// a run whose status was lost does not know. To any other one a version that claims to be its own is a stranger's.
 fn clear_the_way(turn: &mut Turn<'_>) -> Option<Next> {
     let uid = turn.uid();
-    if let Some(made) = turn.o.versions.iter().find(|v| v.run_uid.as_deref() == Some(uid)) {
+    let rebuilt = turn.status.decisions.iter().any(|d| d.decision == REBUILD);
+    if rebuilt && let Some(made) = turn.o.versions.iter().find(|v| v.run_uid.as_deref() == Some(uid)) {
         let message = format!(
             "The run's status was lost and cannot be rebuilt, because Jobs of it are gone; it made version {}: request a new run.",
             made.name

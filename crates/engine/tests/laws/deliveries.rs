@@ -7,6 +7,7 @@ use flywheel_api::{FlywheelPipeline, Rollout};
 use flywheel_engine::decision::Decision;
 use flywheel_engine::rollout::{Reading, decide, heeds_others};
 use flywheel_engine::testing::{self, Kind, World};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -267,4 +268,46 @@ fn a_variable_of_the_candidate_can_refer_to_the_binding_as_that_of_the_target_do
     world.live(2);
     let candidate = world.raw(&(Kind::Deployment, "eta-candidate".to_owned())).unwrap();
     assert_eq!(candidate["spec"]["template"]["spec"]["containers"][0]["env"], env(2));
+}
+
+/// As the API server records it when this manager has set the binding.
+fn bound_by(world: &mut World, manager: &str) {
+    let variable = json!({ "k:{\"name\":\"MODEL_URI\"}": { ".": {}, "f:name": {}, "f:value": {} } });
+    let containers = json!({ "k:{\"name\":\"app\"}": { "f:env": variable } });
+    let fields = json!({ "f:spec": { "f:template": { "f:spec": { "f:containers": containers } } } });
+    world.edit(Kind::Deployment, "eta", |o| {
+        o["metadata"]["managedFields"] = json!([{ "manager": manager, "operation": "Update",
+            "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": fields }]);
+    });
+}
+
+#[rstest]
+#[case::what_flywheel_set("flywheel", 3, true)]
+#[case::what_a_person_set("person", 3, false)]
+#[case::what_no_rollout_left("flywheel", 5, false)]
+fn a_rollout_is_not_drifted_because_an_earlier_leaders_clock_was_ahead(
+    #[case] manager: &str,
+    #[case] carried: i64,
+    #[case] begins: bool,
+) {
+    let mut world = delivery(&testing::plan());
+    world.live(25);
+    let ahead = world.now + SignedDuration::from_hours(1);
+    world.edit(Kind::Rollout, "second", |o| {
+        o["status"]["promotedAt"] = json!(ahead);
+        o["status"]["finishedAt"] = json!(ahead);
+    });
+    for number in 3..=4 {
+        world.add(Kind::ModelVersion, &testing::version(number));
+    }
+    world.add(Kind::Rollout, &testing::rollout("third", 3, &testing::plan()));
+    world.live(25);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Promoted);
+    world.write_binding("eta", &testing::uri(carried));
+    bound_by(&mut world, manager);
+    world.add(Kind::Rollout, &testing::rollout("fourth", 4, &testing::plan()));
+    world.live(25);
+    let ready = condition(&world, Kind::Rollout, "fourth", "Ready");
+    assert_eq!(phase(&world, "fourth") == RolloutPhase::Promoted, begins, "{ready}");
+    assert_eq!(ready["reason"] == "Drifted", !begins, "{ready}");
 }

@@ -372,6 +372,29 @@ fn a_version_that_a_person_passes_off_as_that_of_a_run_is_not_delivered() {
 }
 
 #[test]
+fn a_version_that_a_person_passes_off_as_that_of_a_run_before_its_first_job_does_not_end_the_run() {
+    let mut honest = shop();
+    honest.live(6);
+    let trained = version(&honest, "eta-2");
+    let mut forged = trained.clone();
+    forged.metadata.uid = None;
+    forged.metadata.resource_version = None;
+    forged.status = None;
+    forged.spec.artifact = testing::version(2).spec.artifact;
+    for begun in [false, true] {
+        let mut world = shop();
+        while begun && run(&world, "eta-request").started_at.is_none() {
+            assert!(world.look(Kind::Run, "eta-request"));
+        }
+        world.add(Kind::ModelVersion, &forged);
+        world.live(6);
+        let made = run(&world, "eta-request").model_version.expect("it trains");
+        assert_eq!((made.name.as_str(), made.number), ("eta-3", 3), "begun: {begun}");
+        assert_eq!(version(&world, "eta-3").spec.artifact, trained.spec.artifact);
+    }
+}
+
+#[test]
 fn whole_decisions_of_a_run() {
     let mut world = shop();
     let begin = until(&mut world, Kind::Run, "eta-request", |d| {

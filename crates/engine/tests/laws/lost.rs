@@ -336,6 +336,26 @@ fn an_old_rollout_whose_status_is_lost_does_not_take_over_that_its_version_serve
 }
 
 #[test]
+fn of_two_rollouts_that_delivered_the_same_version_and_lost_their_statuses_at_once_the_older_one_is_superseded() {
+    for names in [["second", "third", "again"], ["again", "third", "second"]] {
+        let mut world = two_deliveries(&testing::plan());
+        deliver(&mut world, "again", 2, &testing::plan());
+        assert_eq!(world.binding("eta"), Some(testing::uri(2)));
+        for name in names {
+            world.lose_status(Kind::Rollout, name);
+        }
+        // Whoever looks first.
+        for name in names.into_iter().cycle().take(18) {
+            world.look(Kind::Rollout, name);
+        }
+        world.live(2);
+        let found = (phase(&world, "second"), phase(&world, "again"));
+        assert_eq!(found, (RolloutPhase::Superseded, RolloutPhase::Promoted), "{names:?}");
+        go_back(world, "again", 3);
+    }
+}
+
+#[test]
 fn a_restored_rollout_that_seems_to_be_the_last_one_does_not_say_what_its_target_should_carry() {
     let mut world = two_deliveries(&testing::plan());
     // What is restored is made anew, in whatever order.

@@ -14,6 +14,7 @@
 mod check;
 mod deliveries;
 mod late;
+mod levels;
 mod loops;
 mod lost;
 mod missing;

@@ -1,5 +1,6 @@
 //! Laws of pipelines and runs over all kinds of histories.
 
+use flywheel_api::Rollout;
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::reference::AutomationLevel;
 use flywheel_engine::testing::{self, Ending, Kind, World};
@@ -25,6 +26,16 @@ fn levels(world: &World) -> Vec<AutomationLevel> {
         .collect()
 }
 
+/// The level at which the run asked for its delivery, and those that the delivery recorded, in their order.
+fn levels_of_delivery(world: &World) -> Vec<AutomationLevel> {
+    let Some(rollout) = world.find::<Rollout>(Kind::Rollout, "eta-2") else {
+        return Vec::new();
+    };
+    let decisions = rollout.status.unwrap_or_default().decisions;
+    let decided = decisions.iter().filter_map(|d| d.level);
+    rollout.spec.max_automation_level.into_iter().chain(decided).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -42,6 +53,8 @@ proptest! {
             let levels = levels(&world);
             prop_assert!(levels.is_sorted_by(|a, b| a >= b), "{levels:?}");
         }
+        let levels = levels_of_delivery(&world);
+        prop_assert!(levels.is_sorted_by(|a, b| a >= b), "{levels:?}");
         heal(&mut world);
         let drifted = world.binding("eta").is_some_and(|v| v.contains("somewhere"));
         for _ in 0..6 {
