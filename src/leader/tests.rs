@@ -207,7 +207,7 @@ async fn a_lease_that_is_lost_while_reconciles_are_finished_ends_their_time() {
     let taken = store.clone();
     let finished = async move {
         taken.0.lock().unwrap().renew(0);
-        pending().await
+        pending::<()>().await;
     };
     let ended = election.resign_after(finished, PATIENCE * 2);
     timeout(PATIENCE, ended).await.expect("another one is about to act");
