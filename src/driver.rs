@@ -13,9 +13,9 @@ use flywheel_engine::decision::{Decision, Note, Wait};
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::apply::{Applied, Kind, apply};
@@ -24,11 +24,11 @@ use crate::controller::Controller;
 use crate::guard::Guard;
 use crate::inputs::Inputs;
 use crate::invalid;
+use crate::queue::{Key, Queue, Taken};
 use crate::record::{publish, record};
 
 use self::memory::{Failures, Looks, TRUSTED};
 use self::pauses::{doubled, until_looked_again};
-use self::turns::Turns;
 
 /// A reconcile that takes longer is given up: a half-dead connection would hold its object for ever.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -80,7 +80,8 @@ pub struct Driver {
     failures: Mutex<Failures>,
     looks: Mutex<Looks>,
     timeout: Duration,
-    turns: Turns,
+    /// First come, first served: between those that begin a look and those that asked a metric provider meanwhile.
+    turns: Arc<Semaphore>,
 }
 
 impl Driver {
@@ -92,7 +93,7 @@ impl Driver {
             failures: Mutex::default(),
             looks: Mutex::default(),
             timeout: TIMEOUT,
-            turns: Turns::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -101,11 +102,9 @@ impl Driver {
         self.turns.close();
     }
 
-    /// Whether the object waits for its turn: then it will look at the stores as they are, so that nobody has to tell it that
-    /// they changed. The runtime would keep such news, and go through all that it keeps whenever anything happens.
-    #[must_use]
-    pub fn awaits_turn<K: Resource>(&self, object: &K) -> bool {
-        self.turns.is_queued(&key(object))
+    /// Waits for a turn; there is none when the operator stops.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turns.clone().acquire_owned().await.ok()
     }
 
     /// Gives up what takes too long. Waiting for a turn is no work that could take too long.
@@ -143,19 +142,19 @@ impl Driver {
     ///
     /// It is looked at again when the watch tells of it, which is at once; not earlier, because the stores would not know of
     /// it. After a conflict the stores are not believed, and the world needs a moment: a longer one each time.
-    fn noted<C: Controller>(&self, key: String, seen: Option<String>, stored: Option<String>, wrote: Wrote) -> Action {
+    fn noted<C: Controller>(&self, key: &str, seen: Option<String>, stored: Option<String>, wrote: Wrote) -> Duration {
         let mut looks = self.looks();
         let (seen, stored) = (seen.unwrap_or_default(), stored.unwrap_or_default());
         if matches!(wrote, Wrote::Nothing) {
-            let refusals = looks.refusals.failed(&key, &stored, |key| self.knows::<C>(key));
-            looks.refused.note(key, stored);
-            return Action::requeue(doubled(AFTER_CONFLICT, refusals, MAX_AFTER_CONFLICT));
+            let refusals = looks.refusals.failed(key, &stored, |key| self.knows::<C>(key));
+            looks.refused.note(key.to_owned(), stored);
+            return doubled(AFTER_CONFLICT, refusals, MAX_AFTER_CONFLICT);
         }
-        looks.refusals.succeeded(&key);
+        looks.refusals.succeeded(key);
         if matches!(wrote, Wrote::Itself) {
-            looks.left.note(key, seen);
+            looks.left.note(key.to_owned(), seen);
         }
-        Action::requeue(Duration::from_secs(1))
+        Duration::from_secs(1)
     }
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
@@ -168,64 +167,87 @@ impl Driver {
 }
 
 /// Namespace and name of an object.
-fn key<K: Resource>(object: &K) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+pub fn key<K: Resource>(object: &K) -> Key {
     let metadata = object.meta();
-    format!("{}/{}", text(&metadata.namespace), text(&metadata.name))
+    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
+    format!("{}/{}", text(&metadata.namespace), text(&metadata.name)).into()
 }
 
-/// One reconcile of one object, as it is when its turn comes.
+/// When an object is looked at again, if nothing happens before.
+pub type Pause = Option<Duration>;
+
+/// Looks at objects as they come, and ends after the last look when `stop` says so.
+pub async fn work<C: Controller>(driver: Arc<Driver>, queue: Arc<Queue>, mut stop: watch::Receiver<bool>) {
+    let mut looks = JoinSet::new();
+    loop {
+        let next = async { Some((driver.turn().await?, queue.next().await)) };
+        let next = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => None,
+            next = next => next,
+        };
+        let Some((turn, taken)) = next else { break };
+        looks.spawn(attend::<C>(driver.clone(), turn, taken));
+        while looks.try_join_next().is_some() {}
+    }
+    driver.close();
+    while looks.join_next().await.is_some() {}
+}
+
+/// Looks at an object as it is now, if it is there yet.
+async fn attend<C: Controller>(driver: Arc<Driver>, turn: OwnedSemaphorePermit, mut taken: Taken) {
+    driver.context.metrics.queued(C::NAME, taken.since.elapsed());
+    let Some(object) = driver.latest::<C>(&taken.key) else {
+        return;
+    };
+    taken.pause = match reconcile::<C>(&object, &driver, turn, taken.since).await {
+        Ok(pause) => pause,
+        Err(error) => Some(after_failure::<C>(&object, &error, &driver)),
+    };
+}
+
+/// One reconcile of one object, which has waited since `queued`.
 ///
 /// # Errors
-/// See [`ReconcileError`]; the object is looked at again after a pause that grows with its failures in a row.
-pub fn reconcile<C: Controller>(
-    object: Arc<Guard<C::Object>>,
-    driver: Arc<Driver>,
-) -> impl Future<Output = Result<Action, ReconcileError>> + Send {
-    let key = key(object.as_ref());
-    // At once: whatever happens from now on, its look will see.
-    let (waits, queued) = (driver.turns.queue(key.clone()), Instant::now());
-    async move {
-        let Some(turn) = driver.turns.next().await else {
-            return Ok(Action::await_change());
-        };
-        drop(waits);
-        driver.context.metrics.queued(C::NAME, queued.elapsed());
-        let object = driver.latest::<C>(&key).unwrap_or(object);
-        let known = match &object.0 {
-            Ok(known) => known,
-            Err(unreadable) => {
-                let marked = Box::pin(mark::<C>(&driver.context, unreadable));
-                return driver.within(marked).await;
-            }
-        };
-        let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
-        // Not `name`: in the JSON log that is the span's own.
-        let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
-        let started = Instant::now();
-        // In a box of its own: of the objects that wait for a turn there may be thousands.
-        let work = Box::pin(AssertUnwindSafe(step::<C>(&driver, turn, known, queued)).catch_unwind());
-        let outcome = work
-            .instrument(span)
-            .await
-            .unwrap_or_else(|panic| Err(ReconcileError::Panic(text(panic.as_ref()))));
-        let result = match &outcome {
-            Ok(_) => {
-                driver.failures().succeeded(&key);
-                "Success"
-            }
-            Err(error) => {
-                driver.context.metrics.error(C::NAME, error.reason());
-                error.reason()
-            }
-        };
-        driver.context.metrics.reconciled(C::NAME, result, started.elapsed());
-        outcome
-    }
+/// See [`ReconcileError`].
+async fn reconcile<C: Controller>(
+    object: &Guard<C::Object>,
+    driver: &Driver,
+    turn: OwnedSemaphorePermit,
+    queued: Instant,
+) -> Result<Pause, ReconcileError> {
+    let known = match &object.0 {
+        Ok(known) => known,
+        Err(unreadable) => {
+            driver.within(mark::<C>(&driver.context, unreadable)).await?;
+            return Ok(None);
+        }
+    };
+    let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
+    // Not `name`: in the JSON log that is the span's own.
+    let span = tracing::info_span!("reconcile", controller = C::NAME, namespace, object = name);
+    let started = Instant::now();
+    let outcome = AssertUnwindSafe(step::<C>(driver, turn, known, queued))
+        .catch_unwind()
+        .instrument(span)
+        .await
+        .unwrap_or_else(|panic| Err(ReconcileError::Panic(text(panic.as_ref()))));
+    let result = match &outcome {
+        Ok(_) => {
+            driver.failures().succeeded(&key(known));
+            "Success"
+        }
+        Err(error) => {
+            driver.context.metrics.error(C::NAME, error.reason());
+            error.reason()
+        }
+    };
+    driver.context.metrics.reconciled(C::NAME, result, started.elapsed());
+    outcome
 }
 
 /// An object that cannot be read says so itself; no other object is held up by it.
-async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Result<Action, kube::Error> {
+async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Result<(), kube::Error> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let name = object.metadata.name.clone().unwrap_or_default();
     tracing::error!(
@@ -236,8 +258,7 @@ async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Resul
         "the object cannot be read"
     );
     context.metrics.error(C::NAME, "Invalid");
-    invalid::mark::<C::Object>(&context.client, &namespace, &name, &object.error).await?;
-    Ok(Action::await_change())
+    invalid::mark::<C::Object>(&context.client, &namespace, &name, &object.error).await
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {
@@ -249,9 +270,8 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 /// Looks again after a pause that doubles with every failure in a row of this object as it is, and not before the API
 /// server wants.
-#[allow(clippy::needless_pass_by_value)] // The runtime calls it so.
-pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileError, driver: Arc<Driver>) -> Action {
-    let key = key(object.as_ref());
+fn after_failure<C: Controller>(object: &Guard<C::Object>, error: &ReconcileError, driver: &Driver) -> Duration {
+    let key = key(object);
     let (namespace, name) = key.split_once('/').unwrap_or_default();
     let version = object.meta().resource_version.as_deref().unwrap_or_default();
     let count = driver.failures().failed(&key, version, |key| driver.knows::<C>(key));
@@ -261,21 +281,21 @@ pub fn on_error<C: Controller>(object: Arc<Guard<C::Object>>, error: &ReconcileE
     };
     let pause = doubled(Duration::from_secs(1), count, MAX_BACKOFF).max(asked);
     tracing::warn!(controller = C::NAME, namespace, name, %error, count, pause_seconds = pause.as_secs(), "reconcile failed");
-    Action::requeue(pause)
+    pause
 }
 
 /// Looks at the object, and writes at most once.
-async fn step<'a, C: Controller>(
-    driver: &'a Driver,
-    turn: SemaphorePermit<'a>,
+async fn step<C: Controller>(
+    driver: &Driver,
+    turn: OwnedSemaphorePermit,
     known: &C::Object,
     queued: Instant,
-) -> Result<Action, ReconcileError> {
+) -> Result<Pause, ReconcileError> {
     let context = &driver.context;
     let (namespace, key) = (known.namespace().unwrap_or_default(), key(known));
     let version = known.resource_version();
     if driver.looks().left.has(&key, version.as_deref()) {
-        return Ok(Action::requeue(Duration::from_secs(1)));
+        return Ok(Some(Duration::from_secs(1)));
     }
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
@@ -286,7 +306,7 @@ async fn step<'a, C: Controller>(
     } else {
         match driver.within(api.get_opt(&known.name_any())).await? {
             Some(object) => Cow::Owned(object),
-            None => return Ok(Action::await_change()),
+            None => return Ok(None),
         }
     };
     let (seen, longest) = (object.resource_version(), longest::<C>(&object));
@@ -311,27 +331,27 @@ async fn step<'a, C: Controller>(
     if !trusted || matches!(outcome, ControlFlow::Break(Wrote::Itself | Wrote::Other)) {
         driver.looks().looked(&key, |key| driver.knows::<C>(key));
     }
-    Ok(match outcome {
+    Ok(Some(match outcome {
         ControlFlow::Continue(wait) => {
             tracing::debug!(reason = wait.reason, "wait");
             let trusted_for = driver.looks().trusted_for(&key, longest, Instant::now());
-            Action::requeue(until_looked_again(&wait, trusted_for.unwrap_or_default()))
+            until_looked_again(&wait, trusted_for.unwrap_or_default())
         }
-        ControlFlow::Break(wrote) => driver.noted::<C>(key, seen, version, wrote),
-    })
+        ControlFlow::Break(wrote) => driver.noted::<C>(&key, seen, version, wrote),
+    }))
 }
 
 /// Answers of metric providers and another turn, or when to look again without them.
-type Answered<'a, A> = ControlFlow<Action, (A, SemaphorePermit<'a>)>;
+type Answered<A> = ControlFlow<Pause, (A, OwnedSemaphorePermit)>;
 
 /// What metric providers answer, if they are to be asked. The turn is given up meanwhile, and the questions are when people
 /// want something else: a way back does not wait for a provider that is silent.
-async fn answered<'a, C: Controller>(
-    driver: &'a Driver,
-    turn: SemaphorePermit<'a>,
+async fn answered<C: Controller>(
+    driver: &Driver,
+    turn: OwnedSemaphorePermit,
     object: &C::Object,
     now: Timestamp,
-) -> Result<Answered<'a, C::Answers>, ReconcileError> {
+) -> Result<Answered<C::Answers>, ReconcileError> {
     let Some(asked) = C::ask(&driver.context, object, now) else {
         return Ok(ControlFlow::Continue((C::Answers::default(), turn)));
     };
@@ -340,13 +360,13 @@ async fn answered<'a, C: Controller>(
         biased;
         answers = driver.within(asked.map(Ok)) => answers?,
         () = wish_changed::<C>(&driver.context, object) => {
-            return Ok(ControlFlow::Break(Action::requeue(Duration::ZERO)));
+            return Ok(ControlFlow::Break(Some(Duration::ZERO)));
         }
     };
-    Ok(match driver.turns.next().await {
+    Ok(match driver.turn().await {
         Some(turn) => ControlFlow::Continue((answers, turn)),
         // The operator stops.
-        None => ControlFlow::Break(Action::await_change()),
+        None => ControlFlow::Break(None),
     })
 }
 
@@ -495,4 +515,3 @@ mod memory;
 mod pauses;
 #[cfg(test)]
 mod tests;
-mod turns;

@@ -14,6 +14,7 @@ pub mod invalid;
 pub mod leader;
 pub mod lookup;
 pub mod metrics;
+pub mod queue;
 pub mod record;
 pub mod server;
 pub mod settings;

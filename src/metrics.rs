@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::runtime::reflector::Store;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::controller::Controller;
-use crate::guard::Guard;
+use crate::watch::Watches;
 
 pub mod objects;
 
@@ -116,9 +115,9 @@ impl Metrics {
     }
 
     /// Shows the objects of this controller from now on.
-    pub fn watch_store<C: Controller>(&self, store: Store<Guard<C::Object>>) {
+    pub fn watch_objects<C: Controller>(&self, watches: Arc<Watches>) {
         let show: Show = Box::new(move |families| {
-            for guard in store.state() {
+            for guard in C::watched(&watches).all() {
                 if let Ok(object) = &guard.0 {
                     object.show(families);
                 }

@@ -19,8 +19,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -77,12 +75,8 @@ fn place<O: Resource>(object: &O) -> Place {
 pub struct Watched<O: Resource<DynamicType = ()> + Clone + 'static> {
     name: &'static str,
     labels: Option<&'static str>,
-    /// For the controller of the kind, which asks for an object of a name.
-    store: Store<O>,
-    /// The same objects, or those that are held; nothing before the watch has begun.
+    /// The objects, or those that are held; nothing before the watch has begun.
     held: RwLock<Option<Held<O>>>,
-    /// What writes the store; nothing for a kind of which only some are held.
-    writer: Mutex<Option<Writer<O>>>,
     /// Which are held, if not all.
     some: Option<Which>,
     listeners: Mutex<Vec<UnboundedSender<Change<O>>>>,
@@ -96,13 +90,10 @@ where
 {
     /// A kind whose objects are kept, or of them those with this label.
     fn kept(name: &'static str, labels: Option<&'static str>) -> Self {
-        let (store, writer) = reflector::store();
         Self {
             name,
             labels,
-            store,
             held: RwLock::default(),
-            writer: Mutex::new(Some(writer)),
             some: None,
             listeners: Mutex::default(),
             lists: Batch::default(),
@@ -113,15 +104,17 @@ where
     /// for; of all others only the news are told.
     fn some(name: &'static str, which: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
         Self {
-            writer: Mutex::new(None),
             some: Some(Box::new(which)),
             ..Self::kept(name, None)
         }
     }
 
-    /// The objects; empty until the watch has begun, and for ever if only some are held.
-    pub fn store(&self) -> Store<O> {
-        self.store.clone()
+    /// All objects that are held, in the order of their places; none before the watch has begun.
+    pub fn all(&self) -> Vec<Arc<O>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref()
+            .map(|held| held.all().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// What the caller makes of the objects of a namespace, which come in the order of their names, once all that exist are
@@ -186,13 +179,13 @@ where
 
     /// Follows the objects for ever; a watch that fails is begun anew after a pause.
     async fn follow(self: Arc<Self>, api: Api<O>, health: Arc<Health>) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut listed = Vec::new();
         let any = lasting();
         let config = self.labels.map_or(any.clone(), |labels| any.labels(labels));
         let mut events = pin!(watcher(api, config).default_backoff().modify(lean));
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => self.pass(writer.as_mut(), event),
+                Ok(event) => self.pass(&mut listed, event),
                 Err(error) => {
                     tracing::warn!(kind = self.name, %error, "a watch failed");
                     health.watch_failed(self.name, Instant::now());
@@ -201,12 +194,10 @@ where
         }
     }
 
-    /// The store first, then the listeners.
-    fn pass(&self, writer: Option<&mut Writer<O>>, event: Event<O>) {
-        let keeps = writer.is_some();
-        if let Some(writer) = writer {
-            writer.apply_watcher_event(&event);
-        }
+    /// What is held first, then the listeners. Of a kind that is kept the objects that are listed replace those of before when
+    /// all of them are there.
+    fn pass(&self, listed: &mut Vec<Arc<O>>, event: Event<O>) {
+        let keeps = self.some.is_none();
         match event {
             Event::Init if !keeps => {
                 self.begun(&[]);
@@ -216,21 +207,21 @@ where
                 let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
                 held.iter_mut().for_each(Held::listed);
             }
-            // What is kept is told when all of it is in the store.
-            Event::InitApply(_) if keeps => {}
-            Event::InitDone if keeps => {
-                let all = self.store.state();
+            Event::Init => listed.clear(),
+            Event::InitApply(object) if keeps => listed.push(Arc::new(object)),
+            Event::InitDone => {
+                let all = std::mem::take(listed);
                 self.begun(&all);
                 self.tell(&Change::Begun);
                 all.into_iter().for_each(|o| self.tell(&Change::Applied(o)));
             }
-            Event::Init | Event::InitDone => {}
             Event::InitApply(object) | Event::Apply(object) => {
-                let object = self.applied(object);
+                let object = Arc::new(object);
+                self.told(place(object.as_ref()), Some(object.clone()));
                 self.tell(&Change::Applied(object));
             }
             Event::Delete(object) => {
-                self.deleted(&object);
+                self.told(place(&object), None);
                 self.tell(&Change::Deleted(Arc::new(object)));
             }
         }
@@ -246,30 +237,15 @@ where
         }
     }
 
-    /// Holds this object alone, as if the watch had told of it.
+    /// Holds these objects alone, as if the watch had told of them.
     #[cfg(test)]
-    pub fn has_told_of(&self, object: O) {
-        self.begun(&[Arc::new(object)]);
+    pub fn has_told_of(&self, objects: impl IntoIterator<Item = O>) {
+        let all: Vec<Arc<O>> = objects.into_iter().map(Arc::new).collect();
+        self.begun(&all);
     }
 
-    /// Holds it as the store has it, unless it is none of those that are held.
-    fn applied(&self, object: O) -> Arc<O> {
-        let kept = match self.some {
-            Some(_) => Arc::new(object),
-            None => match self.store.get(&ObjectRef::from_obj(&object)) {
-                Some(kept) => kept,
-                None => return Arc::new(object),
-            },
-        };
-        self.told(place(kept.as_ref()), Some(kept.clone()));
-        kept
-    }
-
-    /// Holds it no longer; of a name that is asked for it is known that there is none.
-    fn deleted(&self, object: &O) {
-        self.told(place(object), None);
-    }
-
+    /// Holds it, unless it is none of those that are held, or no longer, if it is gone; of a name that is asked for it is then
+    /// known that there is none.
     fn told(&self, place: Place, object: Option<Arc<O>>) {
         let holds = match &self.some {
             Some(which) => which(&place.0, &place.1),

@@ -4,64 +4,64 @@
 
 mod news;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use flywheel_api::{Approval, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
-use futures::future::ready;
+use flywheel_engine::settings::Settings;
+use futures::future::pending;
+use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt, stream};
 use kube::Resource;
-use kube::runtime::reflector::{ObjectRef, Store};
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use self::news::{all, news, outline, pipeline_outline, present, run_outline, spec};
 use crate::context::Context;
 use crate::controller::{Controller, Related, RelatedKind};
-use crate::driver::{Driver, on_error, reconcile};
+use crate::driver::{Driver, key, work};
 use crate::guard::Guard;
+use crate::queue::{Key, Queue};
+use crate::watch::Watches;
 
-/// Objects of this controller that a change concerns, and that will not see it anyway.
-fn concerned<C: Controller>(driver: &Driver, namespace: &str, related: &Related) -> Vec<ObjectRef<Guard<C::Object>>> {
+/// Objects of this controller that a change concerns.
+fn concerned<C: Controller>(watches: &Watches, namespace: &str, related: &Related) -> Vec<Key> {
     let concerned = |guard: &&Arc<Guard<C::Object>>| {
         let object = guard.0.as_ref();
-        object.is_ok_and(|object| C::concerns(object, related)) && !driver.awaits_turn(guard.as_ref())
+        object.is_ok_and(|object| C::concerns(object, related))
     };
-    let here = C::watched(&driver.context.watches).within(namespace, |here| {
+    let here = C::watched(watches).within(namespace, |here| {
         let concerned = here.filter(concerned);
-        concerned.map(|guard| ObjectRef::from_obj(guard.as_ref())).collect()
+        concerned.map(|guard| key(guard.as_ref())).collect()
     });
     here.unwrap_or_default()
 }
 
-type Built<C> = kube::runtime::Controller<Guard<<C as Controller>::Object>>;
+/// Objects that are to be looked at, as they become so.
+type Wakes = BoxStream<'static, Vec<Key>>;
 
-/// Adds these objects as related ones of that kind.
+/// Those that these objects concern, as related ones of that kind.
 fn told<C: Controller, O>(
-    controller: Built<C>,
-    driver: &Arc<Driver>,
+    watches: &Arc<Watches>,
     kind: RelatedKind,
     objects: impl Stream<Item = Arc<O>> + Send + 'static,
-) -> Built<C>
+) -> Wakes
 where
-    O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    O: Resource<DynamicType = ()> + Send + Sync + 'static,
 {
-    told_about::<C, O>(controller, driver, kind, objects, |_| None)
+    told_about::<C, O>(watches, kind, objects, |_| None)
 }
 
 /// The same with what each is about.
 fn told_about<C: Controller, O>(
-    controller: Built<C>,
-    driver: &Arc<Driver>,
+    watches: &Arc<Watches>,
     kind: RelatedKind,
     objects: impl Stream<Item = Arc<O>> + Send + 'static,
     about: impl Fn(&O) -> Option<String> + Send + Sync + 'static,
-) -> Built<C>
+) -> Wakes
 where
-    O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    O: Resource<DynamicType = ()> + Send + Sync + 'static,
 {
-    let driver = driver.clone();
-    controller.watches_shared_stream(objects, move |object: Arc<O>| {
+    let watches = watches.clone();
+    let concerned = move |object: Arc<O>| {
         let related = Related {
             kind,
             name: object.meta().name.clone().unwrap_or_default(),
@@ -70,97 +70,94 @@ where
             created: object.meta().creation_timestamp.clone(),
         };
         let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-        concerned::<C>(&driver, namespace, &related)
-    })
+        concerned::<C>(&watches, namespace, &related)
+    };
+    objects.map(concerned).boxed()
 }
 
-fn add<C: Controller>(controller: Built<C>, driver: &Arc<Driver>, kind: RelatedKind) -> Built<C> {
-    let watches = &driver.context.watches;
+/// Those that changes of a related kind concern.
+fn related<C: Controller>(watches: &Arc<Watches>, kind: RelatedKind) -> Wakes {
     match kind {
-        RelatedKind::Job => told::<C, _>(controller, driver, kind, all(watches.jobs.listen())),
-        RelatedKind::Pod => told::<C, _>(controller, driver, kind, all(watches.pods.listen())),
-        RelatedKind::Deployment => told::<C, _>(controller, driver, kind, all(watches.deployments.listen())),
-        RelatedKind::DeploymentSpec => told::<C, _>(controller, driver, kind, news(watches.deployments.listen(), spec)),
-        RelatedKind::Pipeline => told::<C, _>(controller, driver, kind, all(watches.pipelines.listen())),
-        RelatedKind::PipelineSpec => told::<C, _>(controller, driver, kind, news(watches.pipelines.listen(), spec)),
+        RelatedKind::Job => told::<C, _>(watches, kind, all(watches.jobs.listen())),
+        RelatedKind::Pod => told::<C, _>(watches, kind, all(watches.pods.listen())),
+        RelatedKind::Deployment => told::<C, _>(watches, kind, all(watches.deployments.listen())),
+        RelatedKind::DeploymentSpec => told::<C, _>(watches, kind, news(watches.deployments.listen(), spec)),
+        RelatedKind::Pipeline => told::<C, _>(watches, kind, all(watches.pipelines.listen())),
+        RelatedKind::PipelineSpec => told::<C, _>(watches, kind, news(watches.pipelines.listen(), spec)),
         RelatedKind::PipelineOutline => {
             let pipelines = news(watches.pipelines.listen(), pipeline_outline);
-            told_about::<C, Guard<FlywheelPipeline>>(controller, driver, kind, pipelines, |pipeline| {
+            told_about::<C, Guard<FlywheelPipeline>>(watches, kind, pipelines, |pipeline| {
                 Some(pipeline.0.as_ref().ok()?.spec.model.name.clone())
             })
         }
-        RelatedKind::Run => told::<C, _>(controller, driver, kind, all(watches.runs.listen())),
+        RelatedKind::Run => told::<C, _>(watches, kind, all(watches.runs.listen())),
         RelatedKind::RunOutline => {
             let runs = news(watches.runs.listen(), run_outline);
-            told_about::<C, Guard<FlywheelRun>>(controller, driver, kind, runs, |run| {
+            told_about::<C, Guard<FlywheelRun>>(watches, kind, runs, |run| {
                 Some(run.0.as_ref().ok()?.spec.pipeline_ref.name.clone())
             })
         }
         RelatedKind::ModelVersion => {
             let versions = all(watches.versions.listen());
-            told_about::<C, Guard<ModelVersion>>(controller, driver, kind, versions, |version| {
+            told_about::<C, Guard<ModelVersion>>(watches, kind, versions, |version| {
                 Some(version.0.as_ref().ok()?.spec.model_name.clone())
             })
         }
-        RelatedKind::ModelVersionSpec => told::<C, _>(controller, driver, kind, news(watches.versions.listen(), spec)),
-        RelatedKind::Rollout => told::<C, _>(controller, driver, kind, all(watches.rollouts.listen())),
+        RelatedKind::ModelVersionSpec => told::<C, _>(watches, kind, news(watches.versions.listen(), spec)),
+        RelatedKind::Rollout => told::<C, _>(watches, kind, all(watches.rollouts.listen())),
         RelatedKind::RolloutOutline => {
             let rollouts = news(watches.rollouts.listen(), outline);
-            told_about::<C, Guard<Rollout>>(controller, driver, kind, rollouts, |rollout| {
+            told_about::<C, Guard<Rollout>>(watches, kind, rollouts, |rollout| {
                 Some(rollout.0.as_ref().ok()?.spec.plan.target_ref.name.clone())
             })
         }
-        RelatedKind::BiasPolicy => told::<C, _>(controller, driver, kind, news(watches.policies.listen(), spec)),
+        RelatedKind::BiasPolicy => told::<C, _>(watches, kind, news(watches.policies.listen(), spec)),
         RelatedKind::Approval => {
             let approvals = all(watches.approvals.listen());
-            told_about::<C, Guard<Approval>>(controller, driver, kind, approvals, |approval| {
+            told_about::<C, Guard<Approval>>(watches, kind, approvals, |approval| {
                 Some(approval.0.as_ref().ok()?.spec.subject_ref.name.clone())
             })
         }
     }
 }
 
-/// The objects that each change of the settings may concern.
-fn changes<C: Controller>(
-    receiver: watch::Receiver<Arc<flywheel_engine::settings::Settings>>,
-    store: Store<Guard<C::Object>>,
-) -> impl Stream<Item = ObjectRef<Guard<C::Object>>> + Send + 'static {
+/// Those that each change of the settings may concern.
+fn changes<C: Controller>(watches: &Arc<Watches>, receiver: watch::Receiver<Arc<Settings>>) -> Wakes {
     let changed = stream::unfold(receiver, |mut receiver| async move {
         receiver.changed().await.ok()?;
         Some(((), receiver))
     });
-    changed.flat_map(move |()| {
-        let uses = |guard: &&Arc<Guard<C::Object>>| guard.0.as_ref().is_ok_and(C::uses_settings);
-        let all = store.state();
-        let concerned = all.iter().filter(uses).map(|guard| ObjectRef::from_obj(guard.as_ref()));
-        stream::iter(concerned.collect::<Vec<_>>())
-    })
+    let watches = watches.clone();
+    let concerned = move |()| {
+        let all = C::watched(&watches).all();
+        let uses = all.iter().filter(|guard| guard.0.as_ref().is_ok_and(C::uses_settings));
+        uses.map(|guard| key(guard.as_ref())).collect()
+    };
+    changed.map(concerned).boxed()
 }
 
 /// Runs one controller until `stop` says so, then lets running reconciles end. It listens to the watches before this
 /// returns, so that they may begin.
-pub fn run<C: Controller>(
-    context: &Context,
-    mut stop: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + Send + use<C> {
-    let driver = Arc::new(Driver::new(context.clone()));
-    let closing = driver.clone();
-    let watched = C::watched(&context.watches);
-    let informed = driver.clone();
-    let own = present(watched.listen()).filter(move |guard| ready(!informed.awaits_turn(guard.as_ref())));
-    let mut controller =
-        kube::runtime::Controller::for_shared_stream(own, watched.store()).graceful_shutdown_on(async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-            closing.close();
-        });
-    let store = controller.store();
-    controller = controller.reconcile_on(changes::<C>(context.settings_changes(), store));
-    for kind in C::RELATED {
-        controller = add::<C>(controller, &driver, *kind);
+pub fn run<C: Controller>(context: &Context, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + use<C> {
+    let watches = &context.watches;
+    let own = present(C::watched(watches).listen()).map(|guard| vec![key(guard.as_ref())]);
+    let mut wakes = vec![own.boxed(), changes::<C>(watches, context.settings_changes())];
+    wakes.extend(C::RELATED.iter().map(|kind| related::<C>(watches, *kind)));
+    context.metrics.watch_objects::<C>(watches.clone());
+    let queue = Arc::<Queue>::default();
+    let work = work::<C>(Arc::new(Driver::new(context.clone())), queue.clone(), stop);
+    let fill = async move {
+        let mut all = select_all(wakes);
+        while let Some(keys) = all.next().await {
+            keys.into_iter().for_each(|key| queue.add(key));
+        }
+        // The watches have ended, and with them the operator.
+        pending().await
+    };
+    async move {
+        tokio::select! {
+            () = work => {}
+            () = fill => {}
+        }
     }
-    context.metrics.watch_store::<C>(controller.store());
-    // What fails is told by the driver; the watches have a life of their own.
-    controller
-        .run(reconcile::<C>, on_error::<C>, driver)
-        .for_each(|_| async {})
 }

@@ -81,9 +81,14 @@ impl Controller for Obedient {
 }
 
 /// One look at an object of this name.
-async fn look(driver: &Arc<Driver>, name: &str) -> Result<Action, ReconcileError> {
-    let object = serde_json::from_value(rollout(name)).unwrap();
-    reconcile::<Obedient>(Arc::new(object), driver.clone()).await
+async fn look(driver: &Driver, name: &str) -> Result<Pause, ReconcileError> {
+    look_at(driver, &serde_json::from_value(rollout(name)).unwrap()).await
+}
+
+/// One look at this object.
+async fn look_at(driver: &Driver, object: &Guard<Rollout>) -> Result<Pause, ReconcileError> {
+    let turn = driver.turn().await.expect("it goes on");
+    reconcile::<Obedient>(object, driver, turn, Instant::now()).await
 }
 
 /// A driver at a server with these answers to writes, and what the server was sent.
@@ -115,34 +120,8 @@ async fn a_write_that_is_refused_again_and_again_is_tried_less_and_less_often() 
     let (driver, _) = driver(|_| refusal(409, "Conflict"));
     for millis in [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 25600] {
         let pause = look(&driver, "deletes").await.unwrap();
-        assert_eq!(pause, Action::requeue(Duration::from_millis(millis)));
+        assert_eq!(pause, Some(Duration::from_millis(millis)));
     }
-}
-
-#[tokio::test]
-async fn what_happens_while_an_object_waits_for_its_turn_is_seen_by_its_look_and_no_news() {
-    let (mut one_by_one, server) = driver(accepted);
-    Arc::get_mut(&mut one_by_one).unwrap().turns = Turns::new(1);
-    let driver = one_by_one;
-    let object = |strange| -> Guard<Rollout> {
-        let mut object = rollout("waits");
-        if strange {
-            object["spec"]["desiredState"] = json!("Rewind");
-        }
-        serde_json::from_value(object).unwrap()
-    };
-    let before = driver.turns.next().await;
-    let waits = reconcile::<Obedient>(Arc::new(object(false)), driver.clone());
-    assert!(driver.awaits_turn(&object(false)), "although nothing polled it yet");
-    driver.context.watches.rollouts.has_told_of(object(true));
-    drop(before);
-    waits.await.unwrap();
-    assert!(!driver.awaits_turn(&object(true)));
-    let (_, path, _) = server.only_write();
-    assert!(
-        path.contains("/rollouts/waits/status?"),
-        "it says that it cannot be read: {path}"
-    );
 }
 
 #[tokio::test]
@@ -150,7 +129,7 @@ async fn a_decision_that_panics_is_an_error_of_its_object_alone() {
     let (driver, server) = driver(accepted);
     let error = look(&driver, "panics").await.unwrap_err();
     assert_eq!(error.to_string(), "the reconcile panicked: a bug with panics");
-    assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
+    assert_eq!(look(&driver, "waits").await.unwrap(), Some(RESYNC));
     assert!(server.writes().is_empty());
 }
 
@@ -161,27 +140,14 @@ async fn five_hundred_decisions_that_panic_hold_up_nobody() {
     let all = bugs.iter().map(|name| look(&driver, name));
     let (panicked, waited) = tokio::join!(futures::future::join_all(all), look(&driver, "waits"));
     assert!(panicked.iter().all(|end| matches!(end, Err(ReconcileError::Panic(_)))));
-    assert_eq!(waited.unwrap(), Action::requeue(RESYNC));
+    assert_eq!(waited.unwrap(), Some(RESYNC));
     assert!(server.writes().is_empty());
-}
-
-#[tokio::test]
-async fn who_came_first_has_the_first_turn() {
-    let (mut one_by_one, server) = driver(accepted);
-    let only = Arc::get_mut(&mut one_by_one).unwrap();
-    (only.turns, only.timeout) = (Turns::new(1), Duration::from_millis(20));
-    // All others wait behind the first.
-    let others = (0..20).map(|n| format!("panics-{n}"));
-    let names: Vec<String> = std::iter::once("hangs".to_owned()).chain(others).collect();
-    names.iter().for_each(|name| long_ago(&one_by_one, name));
-    futures::future::join_all(names.iter().map(|name| look(&one_by_one, name))).await;
-    assert_eq!(server.names(), names);
 }
 
 #[tokio::test]
 async fn who_asks_a_silent_provider_holds_up_nobody() {
     let (mut one_by_one, server) = driver(accepted);
-    Arc::get_mut(&mut one_by_one).unwrap().turns = Turns::new(1);
+    Arc::get_mut(&mut one_by_one).unwrap().turns = Arc::new(Semaphore::new(1));
     let driver = one_by_one.clone();
     long_ago(&driver, "asks-the-silent");
     let asking = tokio::spawn(async move { look(&driver, "asks-the-silent").await });
@@ -189,7 +155,7 @@ async fn who_asks_a_silent_provider_holds_up_nobody() {
         tokio::task::yield_now().await;
     }
     let other = tokio::time::timeout(Duration::from_secs(10), look(&one_by_one, "waits")).await;
-    assert_eq!(other.unwrap().unwrap(), Action::requeue(RESYNC));
+    assert_eq!(other.unwrap().unwrap(), Some(RESYNC));
     assert!(!asking.is_finished(), "it asks still");
     asking.abort();
 }
@@ -204,24 +170,16 @@ async fn whose_wish_changes_while_it_asks_a_silent_provider_is_looked_at_anew_at
         object["metadata"]["generation"] = json!(generation);
         serde_json::from_value(object).unwrap()
     };
-    watched.has_told_of(version("7", 1));
-    let first = Arc::new(version("7", 1));
-    let asking = tokio::spawn(async move { reconcile::<Obedient>(first, driver).await });
+    watched.has_told_of([version("7", 1)]);
+    let first = version("7", 1);
+    let asking = tokio::spawn(async move { look_at(&driver, &first).await });
     tokio::time::sleep(GLANCE * 2).await;
-    watched.has_told_of(version("8", 1));
+    watched.has_told_of([version("8", 1)]);
     tokio::time::sleep(GLANCE * 2).await;
     assert!(!asking.is_finished(), "a status is no wish");
-    watched.has_told_of(version("9", 2));
+    watched.has_told_of([version("9", 2)]);
     let again = tokio::time::timeout(Duration::from_secs(10), asking).await;
-    assert_eq!(again.unwrap().unwrap().unwrap(), Action::requeue(Duration::ZERO));
-}
-
-#[tokio::test]
-async fn who_waits_for_a_turn_when_the_operator_stops_gets_none() {
-    let (driver, server) = driver(accepted);
-    driver.close();
-    assert_eq!(look(&driver, "records").await.unwrap(), Action::await_change());
-    assert!(server.names().is_empty());
+    assert_eq!(again.unwrap().unwrap().unwrap(), Some(Duration::ZERO));
 }
 
 #[tokio::test]
@@ -240,17 +198,13 @@ async fn a_reconcile_that_hangs_is_given_up() {
 #[tokio::test]
 async fn pauses_double_with_failures_in_a_row_and_end_at_five_minutes() {
     let (driver, _) = driver(accepted);
-    let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(rollout("waits")).unwrap());
-    let pause = || on_error::<Obedient>(object.clone(), &ReconcileError::Timeout, driver.clone());
+    let object: Guard<Rollout> = serde_json::from_value(rollout("waits")).unwrap();
+    let pause = || after_failure::<Obedient>(&object, &ReconcileError::Timeout, &driver);
     for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-        assert_eq!(pause(), Action::requeue(Duration::from_secs(seconds)));
+        assert_eq!(pause(), Duration::from_secs(seconds));
     }
     look(&driver, "waits").await.unwrap();
-    assert_eq!(
-        pause(),
-        Action::requeue(Duration::from_secs(1)),
-        "it succeeded in between"
-    );
+    assert_eq!(pause(), Duration::from_secs(1), "it succeeded in between");
 }
 
 #[tokio::test]
@@ -261,15 +215,13 @@ async fn an_object_whose_request_the_api_server_throttled_is_not_looked_at_befor
         .context
         .throttle
         .answered(http::StatusCode::TOO_MANY_REQUESTS, &headers);
-    let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(rollout("records")).unwrap());
+    let object: Guard<Rollout> = serde_json::from_value(rollout("records")).unwrap();
     let error = look(&driver, "records").await.unwrap_err();
-    let long = Duration::from_secs(20);
-    let after = |error: &ReconcileError| on_error::<Obedient>(object.clone(), error, driver.clone());
-    assert_ne!(after(&error), Action::requeue(Duration::from_secs(1)));
-    assert!(driver.context.throttle.pause(429) > long);
+    let after = |error: &ReconcileError| after_failure::<Obedient>(&object, error, &driver);
+    assert!(after(&error) > Duration::from_secs(20));
     assert_eq!(
         after(&ReconcileError::Timeout),
-        Action::requeue(Duration::from_secs(2)),
+        Duration::from_secs(2),
         "it was another failure"
     );
 }
@@ -306,7 +258,7 @@ async fn a_precondition_that_does_not_hold_is_looked_at_anew_and_other_refusals_
         for write in [|_: &Sent| refusal(409, "Conflict"), |_: &Sent| refusal(404, "NotFound")] {
             let (driver, _) = driver(write);
             let again = look(&driver, name).await.unwrap();
-            assert_eq!(again, Action::requeue(Duration::from_millis(200)), "{name}");
+            assert_eq!(again, Some(Duration::from_millis(200)), "{name}");
         }
         for write in [
             |_: &Sent| refusal(403, "Forbidden"),
@@ -353,7 +305,7 @@ async fn an_object_that_cannot_be_read_says_so_itself() {
     let mut broken = rollout("broken");
     broken["spec"]["desiredState"] = json!("Rewind");
     let object: Guard<Rollout> = serde_json::from_value(broken).unwrap();
-    reconcile::<Obedient>(Arc::new(object), driver.clone()).await.unwrap();
+    look_at(&driver, &object).await.unwrap();
     let (method, path, body) = server.only_write();
     assert_eq!(method, Method::PATCH);
     assert!(path.contains("/rollouts/broken/status?"), "{path}");
@@ -389,4 +341,5 @@ async fn an_effect_of_an_object_that_changed_since_is_not_done() {
     }
 }
 
+mod line;
 mod trust;

@@ -68,6 +68,11 @@ impl<O> Held<O> {
         self.listed = true;
     }
 
+    /// All objects.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<O>> {
+        self.names.values().flat_map(BTreeMap::values).flatten()
+    }
+
     /// All objects of a namespace.
     pub(super) fn within(&self, namespace: &str) -> impl Iterator<Item = &Arc<O>> {
         let here = self.names.get(namespace).into_iter().flat_map(BTreeMap::values);

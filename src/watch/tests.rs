@@ -16,12 +16,12 @@ fn object<K: DeserializeOwned>(value: Value) -> K {
 /// Watches of a namespace in which one Rollout moves between `eta` and `eta-candidate`.
 fn moving() -> Watches {
     let watches = Watches::default();
-    let mut writer = watches.rollouts.writer.lock().unwrap().take();
+    let mut listed = Vec::new();
     for event in [Event::Init, Event::InitApply(object(rollout("one"))), Event::InitDone] {
-        watches.rollouts.pass(writer.as_mut(), event);
+        watches.rollouts.pass(&mut listed, event);
     }
-    watches.deployments.pass(None, Event::Init);
-    watches.deployments.pass(None, Event::InitDone);
+    watches.deployments.pass(&mut Vec::new(), Event::Init);
+    watches.deployments.pass(&mut Vec::new(), Event::InitDone);
     watches
 }
 
@@ -45,12 +45,12 @@ async fn between_which_a_rollout_moves_is_asked_for_once_and_then_known_by_the_w
     assert_eq!(server.names().len(), 4, "nobody's target is not held");
 
     let watched = &context.watches.deployments;
-    watched.pass(None, Event::Apply(object(deployment("eta-candidate"))));
+    watched.pass(&mut Vec::new(), Event::Apply(object(deployment("eta-candidate"))));
     assert!(exists("eta-candidate").await, "it was made");
-    watched.pass(None, Event::Delete(object(deployment("eta-candidate"))));
+    watched.pass(&mut Vec::new(), Event::Delete(object(deployment("eta-candidate"))));
     assert!(!exists("eta-candidate").await, "it was deleted");
     assert_eq!(server.names().len(), 4, "the watch told of both");
-    watched.pass(None, Event::Init);
+    watched.pass(&mut Vec::new(), Event::Init);
     for _ in 0..2 {
         exists("eta").await;
     }
@@ -59,8 +59,8 @@ async fn between_which_a_rollout_moves_is_asked_for_once_and_then_known_by_the_w
         6,
         "what goes before the watch has begun nobody tells"
     );
-    watched.pass(None, Event::InitApply(object(deployment("eta"))));
-    watched.pass(None, Event::InitDone);
+    watched.pass(&mut Vec::new(), Event::InitApply(object(deployment("eta"))));
+    watched.pass(&mut Vec::new(), Event::InitDone);
     exists("eta").await;
     assert_eq!(server.names().len(), 6, "it was listed");
 }
@@ -71,7 +71,7 @@ async fn what_is_read_live_is_held_too_should_a_watch_not_have_told_of_it() {
     let context = context(server.client(|_| crate::testing::refusal(404, "NotFound")));
     let context = context.watching(Arc::new(moving()));
     let watched = &context.watches.deployments;
-    watched.pass(None, Event::Apply(object(deployment("eta"))));
+    watched.pass(&mut Vec::new(), Event::Apply(object(deployment("eta"))));
     let read = async |reader: Reader<'_>| reader.get::<Deployment>("eta").await.unwrap();
     assert!(read(Reader::stored(&context, "shop")).await.is_some());
     assert!(read(Reader::live(&context, "shop")).await.is_none());
@@ -83,7 +83,7 @@ async fn what_is_read_live_is_held_too_should_a_watch_not_have_told_of_it() {
 async fn an_answer_that_was_under_way_when_the_watch_told_of_the_object_does_not_count() {
     let watched = moving().deployments;
     let ask = watched.ask("shop", "eta").unwrap();
-    watched.pass(None, Event::Apply(object(deployment("eta"))));
+    watched.pass(&mut Vec::new(), Event::Apply(object(deployment("eta"))));
     watched.answered(ask, None);
     let Known::Here(held) = watched.known("shop", "eta") else {
         panic!("it is held");
@@ -95,7 +95,7 @@ async fn an_answer_that_was_under_way_when_the_watch_told_of_the_object_does_not
 #[tokio::test]
 async fn a_kind_of_which_all_are_held_is_not_asked_for() {
     let watched = Watched::<ConfigMap>::kept("configmaps", None);
-    let mut writer = watched.writer.lock().unwrap().take();
+    let mut listed = Vec::new();
     let count = |namespace| watched.within(namespace, |here| here.count());
     assert_eq!(count("shop"), None, "it has not begun");
     for event in [
@@ -103,12 +103,12 @@ async fn a_kind_of_which_all_are_held_is_not_asked_for() {
         Event::InitApply(object(deployment("one"))),
         Event::InitDone,
     ] {
-        watched.pass(writer.as_mut(), event);
+        watched.pass(&mut listed, event);
     }
     assert!(watched.ask("shop", "two").is_none());
     let (one, two) = (watched.find("shop", "one"), watched.find("shop", "two"));
     assert!(one.is_some() && two.is_none());
     assert_eq!((count("shop"), count("other")), (Some(1), Some(0)));
-    watched.pass(writer.as_mut(), Event::Delete(object(deployment("one"))));
+    watched.pass(&mut listed, Event::Delete(object(deployment("one"))));
     assert_eq!(count("shop"), Some(0));
 }

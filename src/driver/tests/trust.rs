@@ -54,7 +54,7 @@ async fn a_store_that_is_behind_is_found_out_by_the_write_and_not_believed_until
         driver.looks().looked(&format!("shop/{object}"), |_| true);
         let before = server.writes().len();
         let refused = look(&driver, object).await.unwrap();
-        assert_eq!(refused, Action::requeue(Duration::from_millis(200)), "{object}");
+        assert_eq!(refused, Some(Duration::from_millis(200)), "{object}");
         for _ in 0..2 {
             look(&driver, object).await.unwrap();
             driver.looks().left.forget(&format!("shop/{object}"));
@@ -101,10 +101,10 @@ async fn what_rests_is_looked_at_live_every_ten_minutes_however_often_it_was_wok
     look(&driver, "waits").await.unwrap();
     driver.looks().age("shop/waits", RESYNC - Duration::from_secs(30));
     let woken = look(&driver, "waits").await.unwrap();
-    assert_eq!(woken, Action::requeue(Duration::from_secs(30)), "not ten more minutes");
+    assert_eq!(woken, Some(Duration::from_secs(30)), "not ten more minutes");
     assert!(server.names().is_empty());
     driver.looks().age("shop/waits", Duration::from_secs(30));
-    assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
+    assert_eq!(look(&driver, "waits").await.unwrap(), Some(RESYNC));
     assert_eq!(server.names(), ["waits"]);
 }
 
@@ -142,20 +142,17 @@ async fn what_rests_on_no_other_object_is_written_without_a_read() {
 #[tokio::test]
 async fn what_is_in_progress_is_looked_at_live_again_soon_although_no_watch_tells_of_a_change() {
     let (driver, _) = driver(accepted);
-    assert_eq!(look(&driver, "waits").await.unwrap(), Action::requeue(RESYNC));
+    assert_eq!(look(&driver, "waits").await.unwrap(), Some(RESYNC));
     let mut object = rollout("waits");
     object["metadata"]["labels"] = json!({ "in": "progress" });
     let server = Server::default();
     let answer = object.clone();
     let client = server.client(move |_| (200, answer.clone()));
     let driver = Arc::new(Driver::new(context(client)));
-    let object: Arc<Guard<Rollout>> = Arc::new(serde_json::from_value(object).unwrap());
-    let look = async || reconcile::<Obedient>(object.clone(), driver.clone()).await.unwrap();
+    let object: Guard<Rollout> = serde_json::from_value(object).unwrap();
+    let look = async || look_at(&driver, &object).await.unwrap();
     // Both in the stores.
-    assert_eq!(
-        (look().await, look().await),
-        (Action::requeue(TRUSTED), Action::requeue(TRUSTED))
-    );
+    assert_eq!((look().await, look().await), (Some(TRUSTED), Some(TRUSTED)));
     driver.looks().age("shop/waits", TRUSTED);
     look().await;
     assert_eq!(server.names().len(), 1, "what the stores say is not believed any more");
