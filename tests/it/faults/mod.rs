@@ -4,6 +4,8 @@
 //! Two histories without faults teach what their ends share. Then each write of each story is hit once by each fault;
 //! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run;
 //! the variable `FLYWHEEL_TEST_LONG` is the number of seconds for which each test begins others, in no order, of all.
+//! There is not time for all of them: which come first follows from a seed, that of the day unless `FLYWHEEL_TEST_SEED` is
+//! another one.
 
 mod etcd;
 mod journal;
@@ -15,8 +17,10 @@ mod reads;
 mod stale;
 mod story;
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt, stream};
@@ -131,19 +135,59 @@ fn long() -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().expect("a number of seconds")))
 }
 
-/// Plans in an order in which each beginning is a fair share of all.
-fn mixed<T>(plans: Vec<T>) -> Vec<T> {
+/// Which plans come first: with the long variant other ones each day. The short one, which everybody runs before a change,
+/// always runs the same, unless it is told otherwise.
+static SEED: LazyLock<u64> = LazyLock::new(|| match std::env::var("FLYWHEEL_TEST_SEED") {
+    Ok(text) => text.parse::<u64>().expect("a seed is a number"),
+    Err(_) if long().is_some() => {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.expect("a clock that is right").as_secs() / (24 * 60 * 60)
+    }
+    Err(_) => 0,
+});
+
+/// The seed as a number below this one.
+fn turned(below: usize) -> usize {
+    let below = u64::try_from(below.max(1)).expect("a count");
+    usize::try_from(*SEED % below).expect("below a count")
+}
+
+/// Plans in an order in which each beginning is a fair share of all. They stand in a circle; each seed begins further on by
+/// the golden section of it, so that beginnings of days that follow each other have little in common, and soon are all.
+fn mixed<T>(plans: Vec<T>, seed: u64) -> Vec<T> {
     let mut all: Vec<(usize, T)> = plans.into_iter().enumerate().collect();
     all.sort_by_key(|(n, _)| (n + 1).wrapping_mul(0x9E37_79B9) % 0x1_0000);
+    let count = u64::try_from(all.len()).expect("a count");
+    let turn = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let begin = turn.saturating_mul(count) >> 32;
+    all.rotate_left(usize::try_from(begin).expect("below a count"));
     all.into_iter().map(|(_, plan)| plan).collect()
+}
+
+#[test]
+fn fault_plans_that_one_day_has_no_time_for_come_on_the_next_ones() {
+    // Half of them on each of three days, or a fifth on each of eight.
+    for (share, days) in [(2_usize, 3_u64), (5, 8)] {
+        for count in [129_usize, 1520] {
+            let mut tried: BTreeSet<usize> = BTreeSet::new();
+            for day in 20_000..20_000 + days {
+                let all: Vec<usize> = (0..count).collect();
+                tried.extend(mixed(all, day).into_iter().take(count / share));
+            }
+            assert_eq!(tried.len(), count, "1 of {share} on each of {days} days");
+        }
+    }
 }
 
 /// Two crashes, the second one soon after the first.
 fn twice(story: Story, writes: usize) -> Vec<Vec<(usize, Fault)>> {
     let kill = |n: usize| KILLS[n % KILLS.len()];
     let pair = |n: usize| {
-        let (first, soon) = (1 + (7 * n + 3 * story as usize) % writes, 1 + n % 5);
-        vec![(first, kill(n)), (first + soon, kill(n / 3))]
+        let (first, soon) = (1 + (7 * n + 3 * story as usize) % writes, 1 + (n + turned(5)) % 5);
+        vec![
+            (first, kill(n + turned(9))),
+            (first + soon, kill(n / 3 + turned(9) / 3)),
+        ]
     };
     (0..if long().is_some() { writes } else { 1 }).map(pair).collect()
 }
@@ -151,7 +195,7 @@ fn twice(story: Story, writes: usize) -> Vec<Vec<(usize, Fault)>> {
 /// Every fault at every write, or a sample of them that differs from story to story.
 fn plans(story: Story, writes: usize, faults: &[Fault]) -> Vec<(usize, Fault)> {
     let all = (1..=writes).flat_map(|at| faults.iter().map(move |fault| (at, *fault)));
-    let offset = story as usize * 5;
+    let offset = story as usize * 5 + turned(SAMPLE);
     let chosen = |n: &usize| long().is_some() || (n + offset).is_multiple_of(SAMPLE);
     all.enumerate()
         .filter(|(n, _)| chosen(n))
@@ -219,7 +263,10 @@ async fn survives(story: Story, faults: &[Fault]) {
         .collect();
     let all = plans.len();
     let (count, committed) = tried(story, &word, plans).await;
-    println!("covered: {story:?} {word}: {count} of {all} plans on {writes} writes, {committed} faults committed");
+    let seed = *SEED;
+    println!(
+        "covered: {story:?} {word}: {count} of {all} plans on {writes} writes, {committed} faults committed, seed {seed}"
+    );
     // A history may take a write less than the shorter of those that counted them: its last one goes wrong never.
     assert!(
         committed > 0 && committed + count / 10 + 1 >= count,
@@ -231,7 +278,7 @@ async fn survives(story: Story, faults: &[Fault]) {
 async fn tried(story: Story, word: &str, plans: Vec<(String, Plan)>) -> (usize, usize) {
     let (normal, begun) = (normal(story).await, Instant::now());
     let time = || long().is_none_or(|long| begun.elapsed() < long);
-    let plans = mixed(plans).into_iter().enumerate().take_while(|_| time());
+    let plans = mixed(plans, *SEED).into_iter().enumerate().take_while(|_| time());
     let run = plans.map(|(n, (what, plan))| {
         let name = format!("fault-{story:?}-{word}-{n}").to_lowercase();
         async move {
