@@ -49,6 +49,13 @@ pub struct Plan {
     pub read: Option<Twist>,
 }
 
+impl Plan {
+    /// How many things go wrong in it.
+    pub fn faults(&self) -> usize {
+        self.writes.len() + usize::from(self.read.is_some())
+    }
+}
+
 /// So late comes an answer that is late.
 const LATE: Duration = Duration::from_secs(5);
 /// Objects are small; anything larger than this is no write of the operator and no list that it asks for.
