@@ -38,6 +38,10 @@ pub enum Fault {
     AppliedButLate,
     /// The write is not made; the answer has this code.
     Refused(u16),
+    /// The write is made after a while, and then answered.
+    Delayed,
+    /// The write is not made, and there is never an answer: the operator has to give it up.
+    Hangs,
 }
 
 /// What goes wrong in a history.
@@ -58,6 +62,8 @@ impl Plan {
 
 /// So late comes an answer that is late.
 const LATE: Duration = Duration::from_secs(5);
+/// So late comes a write that is late: others look at the same objects meanwhile.
+const DELAY: Duration = Duration::from_secs(2);
 /// Objects are small; anything larger than this is no write of the operator and no list that it asks for.
 const LARGEST: usize = 4 << 20;
 
@@ -286,6 +292,16 @@ impl Shared {
                 refusal(504)
             }
             Some(Fault::Refused(code)) => refusal(code),
+            Some(Fault::Delayed) => {
+                let _pending = self.reads.hang();
+                tokio::time::sleep(DELAY).await;
+                self.carry(sent).await.unwrap_or_else(|_| refusal(503))
+            }
+            Some(Fault::Hangs) => {
+                // Until the operator hangs up, which ends this.
+                let _pending = self.reads.hang();
+                std::future::pending().await
+            }
         }
     }
 
