@@ -9,6 +9,7 @@
 
 mod etcd;
 mod journal;
+mod late;
 mod leaders;
 mod picture;
 mod process;

@@ -20,6 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::late::Held;
 use super::process::Process;
 use super::reads::{Answered, Asked, Reads, Twist, asked, half};
 
@@ -51,6 +52,8 @@ pub struct Plan {
     pub writes: Vec<(usize, Fault)>,
     /// One thing that is read.
     pub read: Option<Twist>,
+    /// Writes that are kept on their way until the test lets them go.
+    pub held: Vec<Arc<Held>>,
 }
 
 impl Plan {
@@ -81,6 +84,7 @@ struct Shared {
     deaths: UnboundedSender<()>,
     book: Mutex<Book>,
     reads: Arc<Reads>,
+    held: Vec<Arc<Held>>,
     /// While this is true no write of a lease reaches the API server.
     holds_leases: watch::Sender<bool>,
 }
@@ -134,6 +138,7 @@ impl Proxy {
                 ..Book::default()
             }),
             reads: Arc::new(Reads::new(plan.read)),
+            held: plan.held,
             holds_leases: watch::Sender::new(false),
         });
         let routes = Router::new().fallback(serve).with_state(shared.clone());
@@ -269,6 +274,9 @@ impl Shared {
     }
 
     async fn write(self: &Arc<Self>, sent: Sent) -> Response {
+        if let Some(held) = self.held.iter().find(|held| held.is(&sent.method, sent.uri.path())) {
+            return self.keep(held.clone(), sent).await;
+        }
         self.reads.wrote(sent.uri.path());
         let fault = lock(&self.book).next();
         match fault {
@@ -316,6 +324,18 @@ impl Shared {
             shared.note(&method, &path, parts.status, &body);
             Response::from_parts(parts, Body::from(body))
         })
+    }
+
+    /// A write that is kept on its way. It arrives also if nobody waits for its answer any more.
+    async fn keep(self: &Arc<Self>, held: Arc<Held>, sent: Sent) -> Response {
+        let shared = self.clone();
+        let late = tokio::spawn(async move {
+            held.freed().await;
+            let answer = shared.forward(sent).await;
+            held.answered(answer.status());
+            answer
+        });
+        late.await.unwrap_or_else(|_| refusal(503))
     }
 
     /// A write of a lease, which may have to wait. It goes its way also if nobody waits for its answer any more.
