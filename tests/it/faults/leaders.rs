@@ -20,13 +20,14 @@ use crate::fast::fast;
 use crate::world::PATIENCE;
 
 /// Operators that stand for election have one lease for all of them: one test at a time.
-static ONE_LEASE: Mutex<()> = Mutex::const_new(());
+pub static ONE_LEASE: Mutex<()> = Mutex::const_new(());
 /// What takes a few moments on a machine that has nothing else to do.
-const MOMENTS: Duration = Duration::from_secs(60 * PATIENCE);
+pub const MOMENTS: Duration = Duration::from_secs(60 * PATIENCE);
 /// Part of the time for which a leader acts without a renewal.
 const WHILE: Duration = Duration::from_secs(4);
 
-async fn holds(client: &Client, identity: &str) {
+/// Waits until this one leads.
+pub async fn holds(client: &Client, identity: &str) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
     let held = async {
         loop {
@@ -98,7 +99,7 @@ async fn delivers(client: &Client, namespace: &str) {
 }
 
 /// Who lost the lease ends by itself, so that it begins anew as one that waits.
-async fn ends(process: &mut Process) {
+pub async fn ends(process: &mut Process) {
     let ended = async {
         while !process.ended() {
             tokio::time::sleep(Duration::from_millis(100)).await;

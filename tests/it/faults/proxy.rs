@@ -20,6 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::late::Held;
 use super::process::Process;
 use super::reads::{Answered, Asked, Reads, Twist, asked, half};
 
@@ -38,6 +39,10 @@ pub enum Fault {
     AppliedButLate,
     /// The write is not made; the answer has this code.
     Refused(u16),
+    /// The write is made after a while, and then answered.
+    Delayed,
+    /// The write is not made, and there is never an answer: the operator has to give it up.
+    Hangs,
 }
 
 /// What goes wrong in a history.
@@ -47,10 +52,21 @@ pub struct Plan {
     pub writes: Vec<(usize, Fault)>,
     /// One thing that is read.
     pub read: Option<Twist>,
+    /// Writes that are kept on their way until the test lets them go.
+    pub held: Vec<Arc<Held>>,
+}
+
+impl Plan {
+    /// How many things go wrong in it.
+    pub fn faults(&self) -> usize {
+        self.writes.len() + usize::from(self.read.is_some())
+    }
 }
 
 /// So late comes an answer that is late.
 const LATE: Duration = Duration::from_secs(5);
+/// So late comes a write that is late: others look at the same objects meanwhile.
+const DELAY: Duration = Duration::from_secs(2);
 /// Objects are small; anything larger than this is no write of the operator and no list that it asks for.
 const LARGEST: usize = 4 << 20;
 
@@ -68,6 +84,7 @@ struct Shared {
     deaths: UnboundedSender<()>,
     book: Mutex<Book>,
     reads: Arc<Reads>,
+    held: Vec<Arc<Held>>,
     /// While this is true no write of a lease reaches the API server.
     holds_leases: watch::Sender<bool>,
 }
@@ -121,6 +138,7 @@ impl Proxy {
                 ..Book::default()
             }),
             reads: Arc::new(Reads::new(plan.read)),
+            held: plan.held,
             holds_leases: watch::Sender::new(false),
         });
         let routes = Router::new().fallback(serve).with_state(shared.clone());
@@ -256,6 +274,9 @@ impl Shared {
     }
 
     async fn write(self: &Arc<Self>, sent: Sent) -> Response {
+        if let Some(held) = self.held.iter().find(|held| held.is(&sent.method, sent.uri.path())) {
+            return self.keep(held.clone(), sent).await;
+        }
         self.reads.wrote(sent.uri.path());
         let fault = lock(&self.book).next();
         match fault {
@@ -279,6 +300,16 @@ impl Shared {
                 refusal(504)
             }
             Some(Fault::Refused(code)) => refusal(code),
+            Some(Fault::Delayed) => {
+                let _pending = self.reads.hang();
+                tokio::time::sleep(DELAY).await;
+                self.carry(sent).await.unwrap_or_else(|_| refusal(503))
+            }
+            Some(Fault::Hangs) => {
+                // Until the operator hangs up, which ends this.
+                let _pending = self.reads.hang();
+                std::future::pending().await
+            }
         }
     }
 
@@ -293,6 +324,18 @@ impl Shared {
             shared.note(&method, &path, parts.status, &body);
             Response::from_parts(parts, Body::from(body))
         })
+    }
+
+    /// A write that is kept on its way. It arrives also if nobody waits for its answer any more.
+    async fn keep(self: &Arc<Self>, held: Arc<Held>, sent: Sent) -> Response {
+        let shared = self.clone();
+        let late = tokio::spawn(async move {
+            held.freed().await;
+            let answer = shared.forward(sent).await;
+            held.answered(answer.status());
+            answer
+        });
+        late.await.unwrap_or_else(|_| refusal(503))
     }
 
     /// A write of a lease, which may have to wait. It goes its way also if nobody waits for its answer any more.

@@ -97,7 +97,7 @@ pub struct Reads {
     state: Mutex<State>,
     /// How all watches have to end.
     end: watch::Sender<End>,
-    /// Held once more by each read that hangs.
+    /// Held once more by each request that hangs.
     hanging: Arc<()>,
 }
 
@@ -231,12 +231,12 @@ impl Reads {
         state.committed && matches!(state.twist, Some(Twist::Event(_, Told::Not)))
     }
 
-    /// A read that hangs for as long as this is held.
+    /// A request that hangs for as long as this is held.
     pub fn hang(&self) -> Arc<()> {
         Arc::clone(&self.hanging)
     }
 
-    /// Whether somebody still waits for an answer that never comes.
+    /// Whether somebody still waits for an answer that comes late or never.
     pub fn hangs(&self) -> bool {
         Arc::strong_count(&self.hanging) > 1
     }

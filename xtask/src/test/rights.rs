@@ -1,7 +1,7 @@
 //! What the operator asked the API servers for, compared with what the chart's roles grant: nothing may be missing, and
 //! what nothing uses is a permission too many.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
 
@@ -57,34 +57,23 @@ impl Rights {
     /// # Errors
     /// If something was refused, or if the audit log cannot be read.
     pub fn read(&mut self, cluster: &Cluster) -> Result<String> {
-        let refused = self.collect(cluster)?;
-        if !refused.is_empty() {
-            bail!("{}: refused to the operator:\n{}", cluster.name, refused.join("\n"));
-        }
-        Ok(format!("{}: the operator was refused nothing", cluster.name))
-    }
-
-    /// Adds what the operator asked of this cluster; says what it was refused.
-    ///
-    /// # Errors
-    /// If the audit log cannot be read.
-    pub fn collect(&mut self, cluster: &Cluster) -> Result<Vec<String>> {
-        let user = chart::operator();
-        let log = std::fs::File::open(&cluster.audit_log)
-            .with_context(|| format!("cannot read {}", cluster.audit_log.display()))?;
-        let mut refused = BTreeSet::new();
+        let context = || format!("cannot read {}", cluster.audit_log.display());
+        let log = std::fs::File::open(&cluster.audit_log).with_context(context)?;
+        let (user, mut heard) = (chart::operator(), Heard::default());
         for line in BufReader::new(log).lines() {
-            let line = line.with_context(|| format!("cannot read {}", cluster.audit_log.display()))?;
-            if !line.contains(&user) {
-                continue;
-            }
-            match asked(&line, &user) {
-                Some((right, None)) => drop(self.used.insert(right)),
-                Some((right, Some(why))) => drop(refused.insert(format!("{right}: {why}"))),
-                None => {}
-            }
+            heard.line(&line.with_context(context)?, &user);
         }
-        Ok(refused.into_iter().collect())
+        self.used.append(&mut heard.used);
+        let (name, (refused, robbed)) = (&cluster.name, heard.refused());
+        if !refused.is_empty() {
+            let refused: Vec<&str> = refused.into_iter().collect();
+            bail!("{name}: refused to the operator:\n{}", refused.join("\n"));
+        }
+        let taken = match robbed {
+            0 => String::new(),
+            times => format!(", but for {times} requests of pods whose rights had been taken away"),
+        };
+        Ok(format!("{name}: the operator was refused nothing{taken}"))
     }
 
     /// Whether all that the chart grants was used.
@@ -109,10 +98,90 @@ impl Rights {
     }
 }
 
-/// What a line of the audit log says that this user asked for, and why it was refused if it was.
-fn asked(line: &str, user: &str) -> Option<(Right, Option<String>)> {
-    let event: Value = serde_json::from_str(line).ok()?;
-    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+/// Where an event of the audit log says which credential was used, and when it was asked and answered. Times are of one
+/// form: as texts they are in their order.
+const CREDENTIAL: &str = "/user/extra/authentication.kubernetes.io~1credential-id/0";
+const ASKED: &str = "/requestReceivedTimestamp";
+const ANSWERED: &str = "/stageTimestamp";
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// What an audit log tells of the operator.
+#[derive(Debug, Default)]
+struct Heard {
+    used: BTreeSet<Right>,
+    refusals: Vec<Refusal>,
+    /// When each credential was first used: every pod of the operator has its own.
+    first: BTreeMap<String, String>,
+    /// When a role or a binding of the operator was deleted.
+    taken: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    what: String,
+    credential: String,
+    at: String,
+}
+
+impl Heard {
+    fn line(&mut self, line: &str, user: &str) {
+        if !line.contains(user) && !line.contains(RBAC) {
+            return;
+        }
+        let Ok(event) = serde_json::from_str::<Value>(line) else {
+            return;
+        };
+        let said = |path: &str| text(&event, path).to_owned();
+        if takes(&event) {
+            self.taken.push(said(ASKED));
+        }
+        let Some((right, why)) = asked(&event, user) else {
+            return;
+        };
+        let (credential, at) = (said(CREDENTIAL), said(ASKED));
+        let first = self.first.entry(credential.clone()).or_insert_with(|| at.clone());
+        if at < *first {
+            *first = at;
+        }
+        match why {
+            None => drop(self.used.insert(right)),
+            Some(why) => self.refusals.push(Refusal {
+                what: format!("{right}: {why}"),
+                credential,
+                at: said(ANSWERED),
+            }),
+        }
+    }
+
+    /// What was refused, and how many refusals say nothing. An upgrade that changes where the operator works, and an
+    /// uninstall, take roles away while the pods that had them still end: what is refused to those says nothing.
+    fn refused(&self) -> (BTreeSet<&str>, usize) {
+        let robbed = |refusal: &&Refusal| {
+            let first = self.first.get(&refusal.credential).map(String::as_str);
+            let before = |taken: &str| first.is_some_and(|first| first < taken) && taken < refusal.at.as_str();
+            !refusal.credential.is_empty() && self.taken.iter().any(|taken| before(taken))
+        };
+        let (robbed, refused): (Vec<&Refusal>, Vec<&Refusal>) = self.refusals.iter().partition(robbed);
+        (refused.into_iter().map(|r| r.what.as_str()).collect(), robbed.len())
+    }
+}
+
+fn text<'a>(event: &'a Value, path: &str) -> &'a str {
+    event.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether an event of the audit log says that a role or a binding of the operator was deleted.
+fn takes(event: &Value) -> bool {
+    let name = text(event, "/objectRef/name").strip_prefix(chart::RELEASE);
+    text(event, "/verb") == "delete"
+        && text(event, "/objectRef/apiGroup") == RBAC
+        && name.is_some_and(|rest| matches!(rest, "" | "-own"))
+}
+
+/// What an event of the audit log says that this user asked for, and why it was refused if it was.
+fn asked(event: &Value, user: &str) -> Option<(Right, Option<String>)> {
+    let text = |path: &str| text(event, path);
     if text("/user/username") != user || text("/objectRef/resource").is_empty() {
         return None;
     }
@@ -171,7 +240,10 @@ fn granted() -> Result<BTreeSet<Right>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rights, asked, granted};
+    use serde_json::{Value, json};
+
+    use super::{Heard, Rights, asked, granted};
+    use crate::chart;
 
     fn line(user: &str, code: u32, message: &str) -> String {
         format!(
@@ -180,7 +252,8 @@ mod tests {
     }
 
     fn said(line: &str) -> Option<(String, Option<String>)> {
-        asked(line, "me").map(|(right, why)| (right.to_string(), why))
+        let event: Value = serde_json::from_str(line).ok()?;
+        asked(&event, "me").map(|(right, why)| (right.to_string(), why))
     }
 
     #[test]
@@ -196,6 +269,43 @@ mod tests {
     fn nothing_is_refused_by_a_namespace_that_ends() {
         let ending = line("me", 403, "x is forbidden because it is being terminated");
         assert!(said(&ending).is_some_and(|(_, why)| why.is_none()));
+    }
+
+    /// What a pod asks with its credential at that second, and whether it gets it.
+    fn asks(credential: &str, second: u32, code: u32) -> String {
+        let at = format!("2026-11-30T12:00:{second:02}.000000Z");
+        json!({ "verb": "list", "objectRef": { "resource": "jobs", "apiGroup": "batch" },
+            "user": { "username": "me", "extra": { "authentication.kubernetes.io/credential-id": [credential] } },
+            "responseStatus": { "code": code, "message": credential },
+            "requestReceivedTimestamp": at, "stageTimestamp": at })
+        .to_string()
+    }
+
+    fn deletes(name: &str, second: u32) -> String {
+        let at = format!("2026-11-30T12:00:{second:02}.000000Z");
+        json!({ "verb": "delete", "user": { "username": "admin" }, "requestReceivedTimestamp": at,
+            "objectRef": { "resource": "clusterrolebindings", "apiGroup": "rbac.authorization.k8s.io", "name": name } })
+        .to_string()
+    }
+
+    #[test]
+    fn what_is_refused_says_nothing_of_a_pod_whose_rights_were_taken_away_and_much_of_any_other() {
+        let refused = |lines: &[String]| {
+            let mut heard = Heard::default();
+            lines.iter().for_each(|line| heard.line(line, "me"));
+            let (refused, robbed) = heard.refused();
+            (refused.into_iter().map(str::to_owned).collect::<Vec<_>>(), robbed)
+        };
+        let (old, gone, late) = (asks("old", 1, 200), deletes(chart::RELEASE, 5), asks("old", 6, 403));
+        assert_eq!(refused(&[old.clone(), gone.clone(), late.clone()]), (vec![], 1));
+        // The log may have the refusal first.
+        assert_eq!(refused(&[old.clone(), late.clone(), gone.clone()]), (vec![], 1));
+        let new = vec!["list jobs.batch: new".to_owned()];
+        assert_eq!(refused(&[old.clone(), gone.clone(), asks("new", 7, 403)]), (new, 0));
+        let was = || vec!["list jobs.batch: old".to_owned()];
+        assert_eq!(refused(&[old.clone(), asks("old", 4, 403), gone]), (was(), 0));
+        let other = deletes("flywheel-approver", 5);
+        assert_eq!(refused(&[old, other, late]), (was(), 0));
     }
 
     #[test]
