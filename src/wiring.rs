@@ -152,7 +152,7 @@ pub fn run<C: Controller>(context: &Context, stop: watch::Receiver<bool>) -> imp
             keys.into_iter().for_each(|key| queue.add(key));
         }
         // The watches have ended, and with them the operator.
-        pending().await
+        pending::<()>().await;
     };
     async move {
         tokio::select! {
