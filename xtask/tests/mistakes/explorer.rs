@@ -12,14 +12,14 @@ use crate::moves::{Forgery, Move};
 use crate::rules::Violation;
 use crate::scenes::{self, Scene};
 
-/// Distinct states of a scene that are visited at most.
-const STATES: usize = 800;
+/// Transitions of a scene after which no further block of states is visited.
+const TRANSITIONS: usize = 800;
 
 /// The first violation that is met in a scene.
 pub fn explore(mut scene: Scene, mistake: Option<Mistake>) -> Option<Violation> {
     scene.world.mistake = mistake;
     let visit = || {
-        let builder = Loop::new(scene).checker().threads(2).target_state_count(STATES);
+        let builder = Loop::new(scene).checker().threads(2).target_state_count(TRANSITIONS);
         let checker = builder.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
         let properties = checker.model().properties();
         let always = properties.iter().filter(|p| p.expectation == Expectation::Always);

@@ -19,7 +19,7 @@ fn found(world: World, late: Option<Held>) -> String {
         actors: &[],
         late,
         escapes: 1,
-        states: 100,
+        transitions: 100,
         time: Duration::from_secs(10),
         ..Scene::plain("a bug", world)
     });
