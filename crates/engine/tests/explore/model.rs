@@ -332,6 +332,7 @@ impl Model for Loop {
         }
         let always: [Asks; INVARIANTS.len()] = [
             keeps::<0>, keeps::<1>, keeps::<2>, keeps::<3>, keeps::<4>, keeps::<5>, keeps::<6>, keeps::<7>, keeps::<8>,
+            keeps::<9>,
         ];
         let always = INVARIANTS
             .iter()
