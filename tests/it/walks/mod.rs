@@ -1,7 +1,9 @@
 //! Walks through the custom resources, in the manner of Acto: each step changes one property to a value made from the
 //! schema, reverts a change, deletes an object and makes it again, or tries a wrong value.
 //!
-//! After each step the oracles judge. Consistency: what was accepted is observed, and what depends on it follows.
+//! After each step the oracles judge. Consistency: what was accepted is observed, and what depends on it follows; of a
+//! Rollout these are the Deployments, with their replicas and their pods. What a stage says of its pod reaches its Job:
+//! that has a test of its own, because a walk waits with a run.
 //! Differential: objects made from nothing with the same specs look the same. Recovery: what is reverted looks as before.
 //! Health: what rests is well, or names the field that is wrong. Crash: no reconcile panics or hangs. Quiescence: nothing
 //! is written at rest. What happened on the way is judged by the audit log, as after every test.
@@ -9,6 +11,9 @@
 //! The steps follow from a seed, which `FLYWHEEL_TEST_SEED` changes; with `FLYWHEEL_TEST_LONG` there are ten times as many.
 
 mod compile;
+mod delivery;
+mod ground;
+mod jobs;
 mod mend;
 mod metrics;
 mod oracle;
@@ -33,14 +38,20 @@ const KINDS: [&str; 6] = [
     "Approval",
 ];
 
+/// The seed that was asked for, or that one.
+fn seed(own: u64) -> u64 {
+    std::env::var("FLYWHEEL_TEST_SEED").map_or(own, |text| text.parse().expect("a seed is a number"))
+}
+
+/// Whether a long run was asked for.
+fn is_long() -> bool {
+    std::env::var_os("FLYWHEEL_TEST_LONG").is_some()
+}
+
 /// Walks so far, or ten times as far.
-async fn walk(course: Course, name: &str, seed: u64, steps: usize) {
-    let seed = std::env::var("FLYWHEEL_TEST_SEED").map_or(seed, |text| text.parse().expect("a seed is a number"));
-    let steps = if std::env::var_os("FLYWHEEL_TEST_LONG").is_some() {
-        steps * 10
-    } else {
-        steps
-    };
+async fn walk(course: Course, name: &str, own: u64, steps: usize) {
+    let seed = seed(own);
+    let steps = if is_long() { steps * 10 } else { steps };
     println!("{name}: seed {seed}, {steps} steps");
     let mut walk = Walk::begin(course, name, seed)
         .await

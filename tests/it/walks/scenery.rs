@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::delivery::PODS;
 use super::sight::{Objects, resource};
 use crate::fast::fast;
 use crate::rollout::scene::{self, Scene, is, uri, web};
@@ -122,7 +123,8 @@ impl Course {
 
     /// A namespace with everything that the objects of the course refer to.
     pub async fn open(self, name: &str) -> Scene {
-        let scene = scene::scene(fast(name).await, 1).await;
+        let pods = if self == Self::Delivery { PODS } else { 1 };
+        let scene = scene::scene(fast(name).await, pods).await;
         if self == Self::Turn {
             let mut spec = pipeline();
             spec["automationLevel"] = json!("SemiAutomated");
@@ -149,8 +151,8 @@ impl Course {
                 scene.gone::<Deployment>(name).await;
             }
         }
-        scene.deploy(&web(1, Some(&uri(1)))).await;
-        scene.serves(1).await;
+        scene.deploy(&web(PODS, Some(&uri(1)))).await;
+        scene.serves(PODS).await;
         for n in 1..=2 {
             if scene
                 .api::<ModelVersion>()

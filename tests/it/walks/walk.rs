@@ -2,25 +2,22 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::compile::{Chance, put, set, values};
+use super::ground::{Ground, Stand};
 use super::metrics::Metrics;
-use super::oracle::{healthy, in_error, observed, picture};
-use super::scenery::{Course, Place, Subject};
+use super::oracle::{in_error, picture};
+use super::scenery::{Course, Subject};
 use super::schema::{Path, Property, properties, spec};
-use super::sight::{Objects, Sight};
 use super::wrong::wrongs;
-use crate::rollout::scene::Scene;
 
 /// One step in so many is also taken from nothing, in another namespace.
 const COMPARED: usize = 4;
 /// At the end nothing is written for so long.
 const REST: Duration = Duration::from_secs(6);
-/// An object that is deleted goes within so many seconds.
-const GONE: Duration = Duration::from_secs(120);
 
 /// What a walk did.
 #[derive(Clone, Debug, Default)]
@@ -33,39 +30,6 @@ pub struct Tally {
     pub recoveries: usize,
     pub anew: usize,
     pub compared: usize,
-}
-
-/// A world in which the objects of the course stand.
-struct Ground {
-    scene: Scene,
-    sight: Sight,
-    places: Vec<Place>,
-}
-
-impl Ground {
-    async fn new(course: Course, name: &str) -> Self {
-        let scene = course.open(name).await;
-        let sight = Sight::open(&scene.client, &scene.namespace);
-        let place = |subject| Place::new(&scene.client, &scene.namespace, subject);
-        let places = course.subjects().into_iter().map(place).collect();
-        Self { scene, sight, places }
-    }
-
-    /// Deletes one object and waits until it is gone.
-    async fn remove(&self, index: usize) -> Result<(), String> {
-        let end = Instant::now() + GONE;
-        self.places[index]
-            .delete()
-            .await
-            .map_err(|e| format!("it cannot be deleted: {e}"))?;
-        while let Some(left) = self.places[index].get().await {
-            if Instant::now() > end {
-                return Err(format!("deleted and still there: {left:#}"));
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
-    }
 }
 
 /// A spec to which a walk can go back, and how the objects looked there.
@@ -83,7 +47,7 @@ pub struct Walk {
     ground: Ground,
     twin: Ground,
     specs: Vec<Value>,
-    objects: Objects,
+    stand: Stand,
     past: Vec<Stop>,
     touched: BTreeSet<(usize, Path)>,
     begun: Metrics,
@@ -102,7 +66,7 @@ impl Walk {
             ground: Ground::new(course, name).await,
             twin: Ground::new(course, &format!("{name}-twin")).await,
             specs: course.seeds(),
-            objects: Objects::new(),
+            stand: Stand::default(),
             past: Vec::new(),
             touched: BTreeSet::new(),
             begun: Metrics::read().await?,
@@ -139,7 +103,7 @@ impl Walk {
 
     async fn step(&mut self) -> Result<(), String> {
         // What is in error is brought back at once: that it recovers is what the error is good for.
-        let ill = self.objects.values().any(in_error);
+        let ill = self.stand.objects.values().any(in_error);
         let dice = self.chance.below(100);
         match dice {
             _ if ill && !self.past.is_empty() => self.revert().await,
@@ -222,7 +186,7 @@ impl Walk {
         let old = self.specs[index].clone();
         let what = format!("{} {path}: {}", self.subjects[index].kind, short(&value));
         // As it looks now: on its way to the spec it may come to look otherwise.
-        let pictures = self.pictures(&self.objects);
+        let pictures = self.pictures(&self.stand);
         match self.put(index, &spec).await? {
             Ok(how) => {
                 self.note(format!("{how} {what}"));
@@ -248,7 +212,7 @@ impl Walk {
     async fn revert(&mut self) -> Result<(), String> {
         let Some(stop) = self.past.pop() else { return Ok(()) };
         let subject = self.subjects[stop.index];
-        let ill = self.objects.values().any(in_error);
+        let ill = self.stand.objects.values().any(in_error);
         let how = self.put(stop.index, &stop.spec).await?;
         let how = how.map_err(|why| format!("recovery: {} cannot be reverted: {why}", subject.kind))?;
         self.note(format!(
@@ -259,12 +223,12 @@ impl Walk {
         self.tally.reverts += 1;
         self.tally.recoveries += usize::from(ill);
         self.settle().await?;
-        if self.pictures(&self.objects) != stop.pictures {
+        if self.pictures(&self.stand) != stop.pictures {
             // A busy machine may pause for longer than a step is watched.
             tokio::time::sleep(REST).await;
             self.settle().await?;
         }
-        let now = self.pictures(&self.objects);
+        let now = self.pictures(&self.stand);
         if now != stop.pictures {
             let (now, then) = (json!(now), json!(stop.pictures));
             return Err(format!("recovery: reverted and different: {now:#} instead of {then:#}"));
@@ -372,13 +336,15 @@ impl Walk {
 
     /// Waits for the end of what the step set off, and judges it.
     async fn settle(&mut self) -> Result<(), String> {
-        self.objects = wait(self.course, &self.subjects, &self.ground).await?;
+        self.stand = self.ground.settled(self.course, &self.subjects).await?;
         Ok(())
     }
 
-    fn pictures(&self, objects: &Objects) -> Vec<Value> {
-        let of = |subject: &Subject| find(objects, *subject).map(picture).unwrap_or_default();
-        self.subjects.iter().map(of).collect()
+    /// How everything looks: the objects, and the Deployments that follow from them.
+    fn pictures(&self, stand: &Stand) -> Vec<Value> {
+        let of = |subject: &Subject| stand.find(*subject).map(picture).unwrap_or_default();
+        let objects = self.subjects.iter().map(of);
+        objects.chain(stand.deployments.iter().cloned()).collect()
     }
 
     /// Now and then the same specs are applied where there was nothing before: nobody may see the difference.
@@ -395,13 +361,13 @@ impl Walk {
             let made = self.twin.places[index].apply(&self.specs[index]).await;
             made.map_err(|e| format!("differential: refused from nothing: {e}"))?;
         }
-        let mut fresh = wait(self.course, &self.subjects, &self.twin).await?;
-        if self.pictures(&self.objects) != self.pictures(&fresh) {
+        let mut fresh = self.twin.settled(self.course, &self.subjects).await?;
+        if self.pictures(&self.stand) != self.pictures(&fresh) {
             tokio::time::sleep(REST).await;
             self.settle().await?;
-            fresh = wait(self.course, &self.subjects, &self.twin).await?;
+            fresh = self.twin.settled(self.course, &self.subjects).await?;
         }
-        let (walked, fresh) = (self.pictures(&self.objects), self.pictures(&fresh));
+        let (walked, fresh) = (self.pictures(&self.stand), self.pictures(&fresh));
         if walked != fresh {
             let (walked, fresh) = (json!(walked), json!(fresh));
             return Err(format!("differential: on this way {walked:#}, from nothing {fresh:#}"));
@@ -412,10 +378,10 @@ impl Walk {
     /// For what writes too seldom to be seen after a step.
     async fn rest(&mut self) -> Result<(), String> {
         let version = |o: &Value| o["metadata"]["resourceVersion"].to_string();
-        let versions = |objects: &Objects| objects.values().map(version).collect::<HashSet<_>>();
-        let before = wait(self.course, &self.subjects, &self.ground).await?;
+        let versions = |stand: &Stand| stand.objects.values().map(version).collect::<HashSet<_>>();
+        let before = self.ground.settled(self.course, &self.subjects).await?;
         tokio::time::sleep(REST).await;
-        let after = wait(self.course, &self.subjects, &self.ground).await?;
+        let after = self.ground.settled(self.course, &self.subjects).await?;
         if versions(&before) == versions(&after) {
             Ok(())
         } else {
@@ -462,33 +428,4 @@ fn short(value: &Value) -> String {
     } else {
         text
     }
-}
-
-fn find(objects: &Objects, subject: Subject) -> Result<&Value, String> {
-    let found = objects.get(&(subject.kind.to_owned(), subject.name.to_owned()));
-    found.ok_or_else(|| format!("{} {} is gone", subject.kind, subject.name))
-}
-
-/// Waits until what was written last is seen, everything follows from it, and nothing is written any more.
-async fn wait(course: Course, subjects: &[Subject], ground: &Ground) -> Result<Objects, String> {
-    let mut least = Vec::new();
-    for place in &ground.places {
-        let now = place.get().await.unwrap_or_default();
-        least.push((now["metadata"]["uid"].clone(), now["metadata"]["generation"].as_i64()));
-    }
-    ground
-        .sight
-        .settled(|objects| {
-            for (subject, (uid, generation)) in subjects.iter().zip(&least) {
-                let object = find(objects, *subject)?;
-                let behind = object["metadata"]["generation"].as_i64() < *generation;
-                if object["metadata"]["uid"] != *uid || behind {
-                    return Err(format!("the watch did not show {} {}", subject.kind, subject.name));
-                }
-                observed(*subject, object)?;
-                healthy(*subject, object)?;
-            }
-            course.follows(objects)
-        })
-        .await
 }

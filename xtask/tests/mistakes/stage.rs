@@ -10,6 +10,7 @@ use xtask::trace::Violation;
 
 use crate::check::Laws;
 use crate::recorder::Recorder;
+use crate::rules;
 
 /// A story: what happens, and what must have come of it.
 pub type Story = fn(&mut Stage);
@@ -33,7 +34,7 @@ pub struct Stage {
 /// What was found in a story.
 pub struct Found {
     /// The law that was broken; that everything comes to rest is one.
-    pub laws: Option<String>,
+    pub laws: Option<rules::Violation>,
     /// Why the story does not end as it should.
     pub end: Option<String>,
     /// What the trace checker says.
@@ -51,9 +52,10 @@ pub fn play(story: Story, mistake: Option<Mistake>) -> Found {
     };
     stage.world.mistake = mistake;
     let end = attempt(|| story(&mut stage));
-    let broken = attempt(|| stage.judge());
+    let broken = attempt(|| stage.judge()).map(|why| rules::Violation::new(stage.laws.judged, why));
+    let restless = end.clone().filter(|_| stage.restless);
     Found {
-        laws: broken.or_else(|| end.clone().filter(|_| stage.restless)),
+        laws: broken.or_else(|| restless.map(|why| rules::Violation::new("I11", why))),
         end,
         trace: xtask::trace::check(&stage.recorder.history()),
     }

@@ -3,6 +3,8 @@
 //! Between a look and its write anything can happen: the operator stops, another one decides, the write is late. Here
 //! the two are apart, so that a test can say what happens between them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use super::mistake::{Mistake, seen, sent};
 use super::patch;
 use super::world::{Key, Kind, RESYNC, Sleep, World, Write};
 use crate::decision::{Action, Child, Decision, Note, ObjectKey};
+use crate::rollout::Reading;
 use crate::{bias_policy, model_version, pipeline, rollout, run};
 
 /// A write that was decided and did not arrive yet.
@@ -24,6 +27,8 @@ pub struct Held {
     pub before: Value,
     /// What is written.
     pub content: Content,
+    /// What the metric provider answered when it was decided.
+    pub answers: BTreeMap<String, Reading>,
 }
 
 /// What a write writes.
@@ -186,6 +191,7 @@ impl World {
             actor: key,
             before,
             content,
+            answers: self.answers.clone(),
         })
     }
 
@@ -205,6 +211,7 @@ impl World {
             after,
             object_before,
             events,
+            answers: held.answers.clone(),
         });
     }
 

@@ -39,6 +39,8 @@ pub struct Write {
     pub object_before: Option<Value>,
     /// Events of a recorded status.
     pub events: Vec<Note>,
+    /// What the metric provider answered when it was decided, whatever the operator took from that.
+    pub answers: BTreeMap<String, Reading>,
 }
 
 /// The objects of one namespace.

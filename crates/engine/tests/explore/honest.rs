@@ -19,7 +19,7 @@ fn found(world: World, late: Option<Held>) -> String {
         actors: &[],
         late,
         escapes: 1,
-        states: 100,
+        transitions: 100,
         time: Duration::from_secs(10),
         ..Scene::plain("a bug", world)
     });
@@ -39,7 +39,12 @@ fn sent(world: &World, actor: (Kind, &str), content: Content) -> Held {
     let actor = (actor.0, actor.1.to_owned());
     let mut before = world.raw(&actor).expect("it is there").clone();
     before["metadata"]["resourceVersion"] = json!("1");
-    Held { actor, before, content }
+    Held {
+        actor,
+        before,
+        content,
+        answers: world.answers.clone(),
+    }
 }
 
 fn status(world: &World, actor: (Kind, &str), change: impl FnOnce(&mut Value)) -> Held {
@@ -69,6 +74,17 @@ fn a_promotion_whose_check_failed_is_found() {
     let world = under_way(&plan);
     let bug = status(&world, SECOND, |s| s["phase"] = json!("Promoting"));
     assert!(found(world, Some(bug)).contains("I2 broken"));
+}
+
+#[test]
+fn a_check_that_passes_without_an_answer_is_found() {
+    let mut plan = one_step(50);
+    plan["checks"] = json!([testing::check()]);
+    let world = under_way(&plan);
+    let passed =
+        json!({ "name": "errors", "verdict": "Pass", "message": "X", "value": "0", "at": "2026-01-05T00:00:00Z" });
+    let bug = status(&world, SECOND, |s| s["checks"] = json!([passed]));
+    assert!(found(world, Some(bug)).contains("I21 broken"));
 }
 
 #[test]

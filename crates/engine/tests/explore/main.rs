@@ -1,8 +1,10 @@
-//! Every order of things, as far as a small scene goes: stateright drives the production decisions through all states
-//! that two operators, their crashes, slow reads and late writes, people, an adversary and time can reach.
+//! Every order of things in small scenes, as far as time and memory go: stateright drives the production decisions,
+//! breadth first, through the states that two operators, their crashes, slow reads and late writes, people, an
+//! adversary and time can reach.
 //!
-//! A plain test run visits a bounded part of each scene; with the variable `FLYWHEEL_TEST_LONG` all of it, or what the
-//! time allows. Each scene prints how much that was. What the model leaves out is written in [`model`].
+//! A plain test run visits a small part of each scene; with the variable `FLYWHEEL_TEST_LONG` more faults are allowed,
+//! and a larger part is visited. Each scene prints how much that was, and whether it was exhausted or cut off. What the
+//! model leaves out is written in [`model`].
 
 #![allow(
     clippy::expect_used,

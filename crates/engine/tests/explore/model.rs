@@ -7,7 +7,7 @@
 //! action either, because the operator keeps nothing of an answer: it looks again. A look that leads to no write, and a
 //! write whose precondition failed meanwhile, change nothing and are not visited.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use flywheel_engine::testing::{Content, DECIDED, Key, World};
@@ -89,6 +89,8 @@ pub struct Loop {
     pub space: Space,
     pub kinds: [AtomicU64; 8],
     pub moves: Vec<AtomicU64>,
+    /// States of which it was asked what can happen next: of all that were reached, once a scene is exhausted.
+    pub visited: AtomicUsize,
     pub started: Instant,
 }
 
@@ -100,6 +102,7 @@ impl Loop {
             space: Space::default(),
             kinds: Default::default(),
             moves,
+            visited: AtomicUsize::new(0),
             started: Instant::now(),
         }
     }
@@ -249,6 +252,7 @@ impl Model for Loop {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Act>) {
+        self.visited.fetch_add(1, Ordering::Relaxed);
         if state.broken.is_some() {
             return;
         }
@@ -328,6 +332,7 @@ impl Model for Loop {
         }
         let always: [Asks; INVARIANTS.len()] = [
             keeps::<0>, keeps::<1>, keeps::<2>, keeps::<3>, keeps::<4>, keeps::<5>, keeps::<6>, keeps::<7>, keeps::<8>,
+            keeps::<9>,
         ];
         let always = INVARIANTS
             .iter()

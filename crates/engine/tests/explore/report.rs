@@ -9,7 +9,7 @@ use crate::model::{KINDS, Loop};
 use crate::scenes::{self, Scene};
 use crate::told;
 
-/// Whether everything is visited that the time allows.
+/// Whether as much is visited as time and memory allow.
 fn is_long() -> bool {
     std::env::var_os("FLYWHEEL_TEST_LONG").is_some()
 }
@@ -17,6 +17,10 @@ fn is_long() -> bool {
 /// What was visited of a scene.
 pub struct Visit {
     pub states: usize,
+    /// Nothing is left that the scene's bounds allow.
+    pub exhausted: bool,
+    /// How much that was.
+    pub extent: String,
     /// Counterexamples, told.
     pub broken: Vec<String>,
     /// What was to be reached and was not.
@@ -25,24 +29,56 @@ pub struct Visit {
 
 /// Visits a scene breadth first, and prints how much of it.
 pub fn visit(scene: Scene) -> Visit {
-    let (name, states, time) = (scene.name, scene.states, scene.time);
+    let (name, transitions, time) = (scene.name, scene.transitions, scene.time);
     let model = Loop::new(scene);
-    let builder = model.checker().threads(2).target_state_count(states).timeout(time);
+    // Stateright counts a state as often as it is reached, and calls that the count of states.
+    let builder = model.checker().threads(2).target_state_count(transitions).timeout(time);
     let checker = builder.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    // First of all: to tell its discoveries the checker looks at their states again.
+    let (states, left, extent) = extent(&checker);
+    eprintln!("{name}: {extent}");
     let (of, found) = (checker.model(), checker.discoveries());
-    let seconds = of.started.elapsed().as_secs_f64();
-    let count = checker.unique_state_count();
     let properties = of.properties();
     let sometimes = properties.iter().filter(|p| p.expectation == Expectation::Sometimes);
     let (reached, missed): (Vec<&str>, Vec<&str>) =
         sometimes.map(|p| p.name).partition(|name| found.contains_key(name));
-    let (worlds, writes) = of.space.sizes();
-    let rate = count as f64 / seconds;
-    eprintln!(
-        "{name}: {count} distinct states, {} transitions, depth {}, {seconds:.0} s, {rate:.0} states/s",
+    print_content(of, &reached);
+    let always = properties.iter().filter(|p| p.expectation == Expectation::Always);
+    let broken = always
+        .filter_map(|p| checker.discovery(p.name))
+        .map(|path| told::path(of, path))
+        .collect();
+    Visit {
+        states,
+        exhausted: left == 0,
+        extent,
+        broken,
+        missed,
+    }
+}
+
+/// Distinct states that were reached, those of them of which nobody asked what can happen next, and both in words.
+fn extent(checker: &impl Checker<Loop>) -> (usize, usize, String) {
+    let of = checker.model();
+    let (states, visited) = (checker.unique_state_count(), of.visited.load(Ordering::Relaxed));
+    let left = states.saturating_sub(visited);
+    let end = if left == 0 {
+        "exhausted".to_owned()
+    } else {
+        format!("cut off before {left} of them were visited")
+    };
+    let extent = format!(
+        "{states} distinct states, {} transitions, depth {}, {:.0} s, {end}",
         checker.state_count(),
-        checker.max_depth()
+        checker.max_depth(),
+        of.started.elapsed().as_secs_f64()
     );
+    (states, left, extent)
+}
+
+/// What there was, and how often each thing happened.
+fn print_content(of: &Loop, reached: &[&str]) {
+    let (worlds, writes) = of.space.sizes();
     eprintln!(
         "  {worlds} worlds and views, {writes} writes; reached: {}",
         reached.join(", ")
@@ -55,23 +91,8 @@ pub fn visit(scene: Scene) -> Visit {
         each.collect::<Vec<_>>().join(", ")
     };
     eprintln!("  {}", all(KINDS.iter().map(|k| (*k).to_owned()).collect(), &of.kinds));
-    eprintln!(
-        "  {}",
-        all(
-            of.scene.moves.iter().map(|(_, m)| format!("{m:?}")).collect(),
-            &of.moves
-        )
-    );
-    let always = properties.iter().filter(|p| p.expectation == Expectation::Always);
-    let broken = always
-        .filter_map(|p| checker.discovery(p.name))
-        .map(|path| told::path(of, path))
-        .collect();
-    Visit {
-        states: count,
-        broken,
-        missed,
-    }
+    let moves = of.scene.moves.iter().map(|(_, m)| format!("{m:?}")).collect();
+    eprintln!("  {}", all(moves, &of.moves));
 }
 
 /// The laws panic where they are broken; what they say is kept, and not printed.
@@ -86,7 +107,14 @@ fn no_order_of_things_breaks_an_invariant() {
     let visits: Vec<(&str, Visit)> = scenes::all(is_long()).into_iter().map(|s| (s.name, visit(s))).collect();
     panic::set_hook(loud);
     let total: usize = visits.iter().map(|(_, v)| v.states).sum();
-    eprintln!("covered: {total} distinct states in {} scenes", visits.len());
+    visits
+        .iter()
+        .for_each(|(name, v)| eprintln!("covered: {name}: {}", v.extent));
+    let exhausted = visits.iter().filter(|(_, v)| v.exhausted).count();
+    eprintln!(
+        "covered: {total} distinct states in {} scenes, {exhausted} of them exhausted",
+        visits.len()
+    );
     // Printed here, because another test may have silenced what panics say.
     for (name, visit) in &visits {
         visit.broken.iter().for_each(|told| eprintln!("{name}:\n{told}"));

@@ -22,7 +22,7 @@ use crate::moves::FORGED;
 use crate::tables;
 
 /// The invariants and their sentences.
-pub const INVARIANTS: [(&str, &str); 9] = [
+pub const INVARIANTS: [(&str, &str); 10] = [
     (
         "I2",
         "nothing is delivered or promoted before all that it was asked for has passed",
@@ -47,6 +47,7 @@ pub const INVARIANTS: [(&str, &str); 9] = [
     ("I17", "one Rollout at a time works on a target"),
     ("I18", "a decision records a level that was in force"),
     ("I19", "no step is left before its time"),
+    ("I21", "without data nothing passes"),
 ];
 
 /// An invariant that does not hold, and what was found.

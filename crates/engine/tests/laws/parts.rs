@@ -5,7 +5,7 @@ use flywheel_engine::decision::Decision;
 use flywheel_engine::testing::Kind;
 use serde_json::json;
 
-use crate::check::{DEPLOYMENTS, delivery_looked_at};
+use crate::check::looked::{DEPLOYMENTS, delivery_looked_at};
 use crate::shop::{delivery, phase};
 
 #[test]

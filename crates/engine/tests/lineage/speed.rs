@@ -1,6 +1,7 @@
-//! A hundred thousand entries are checked in the time that hashing their bytes takes, times a small number.
+//! A hundred thousand entries are checked in the time that hashing their bytes takes, times a small number: in about a
+//! second. A bound in seconds would fail on a busy machine, and hide much on a fast one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flywheel_api::ModelVersion;
 use flywheel_api::model_version::VersionState;
@@ -11,8 +12,13 @@ use sha2::Digest as _;
 
 const VERSIONS: i64 = 400;
 const ENTRIES: usize = 250;
-/// The canonical form is made by code that is not optimised in tests; what grows with the square would be far beyond.
-const TIMES: u32 = 400;
+/// In tests, where the code that makes the canonical form is not optimised, the check takes 18 times as long as the
+/// hashing. Twice as much passes for noise; what grows with the number of entries would be far beyond.
+const TIMES: u32 = 40;
+/// How often the bytes are hashed to measure it: once is too short to be measured beside other work.
+const HASHED: u32 = 10;
+/// Other work may fall into one measurement alone: it takes as many in a row to be slow.
+const TRIALS: usize = 5;
 
 /// A chain as the operator makes it.
 fn first() -> ModelVersion {
@@ -62,15 +68,22 @@ fn a_hundred_thousand_entries_are_checked_as_fast_as_their_bytes_are_hashed() {
         .map(|e| serde_json::to_vec(e).unwrap())
         .collect();
     assert_eq!(bytes.len(), 100_000);
-
-    let begin = Instant::now();
-    let plain: usize = bytes.iter().map(|b| usize::from(sha2::Sha256::digest(b)[0])).sum();
-    let hashed = begin.elapsed();
-    let begin = Instant::now();
-    let verdicts = register::check(&register);
-    let checked = begin.elapsed();
-
-    assert!(plain > 0 && verdicts.iter().all(|v| v.findings.is_empty()));
+    let mut trials = (0..TRIALS).map(|_| measured(&register, &bytes));
+    let fast = trials.find(|(checked, hashed)| *checked < *hashed * TIMES);
+    let (checked, hashed) = fast.expect("one trial at least is not slow");
     println!("covered: 100000 entries of lineages checked in {checked:.1?}, their bytes hashed in {hashed:.1?}");
-    assert!(checked < hashed * TIMES, "{checked:?} against {hashed:?}");
+}
+
+/// How long it takes to check the register, and to hash its bytes.
+fn measured(register: &Register, bytes: &[Vec<u8>]) -> (Duration, Duration) {
+    let begin = Instant::now();
+    let hash = |b: &Vec<u8>| usize::from(sha2::Sha256::digest(b)[0]);
+    let plain: usize = (0..HASHED).map(|_| bytes.iter().map(hash).sum::<usize>()).sum();
+    let hashed = begin.elapsed() / HASHED;
+    let begin = Instant::now();
+    let verdicts = register::check(register);
+    let checked = begin.elapsed();
+    assert!(plain > 0 && verdicts.iter().all(|v| v.findings.is_empty()));
+    println!("checked in {checked:.1?}, hashed in {hashed:.1?}");
+    (checked, hashed)
 }

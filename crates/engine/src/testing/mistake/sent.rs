@@ -34,11 +34,19 @@ pub fn instead(mistake: Mistake, world: &World, actor: &Key, decided: Option<Hel
     }
 }
 
+fn held(world: &World, actor: &Key, before: Value, content: Content) -> Held {
+    Held {
+        actor: actor.clone(),
+        before,
+        content,
+        answers: world.answers.clone(),
+    }
+}
+
 fn again(world: &World, actor: &Key) -> Option<Held> {
     let before = world.raw(actor).filter(|o| o["status"].is_object())?.clone();
     let content = Content::Status(before["status"].clone(), Vec::new());
-    let actor = actor.clone();
-    Some(Held { actor, before, content })
+    Some(held(world, actor, before, content))
 }
 
 /// What begins the words that tell the time.
@@ -58,8 +66,7 @@ fn with_word(world: &World, actor: &Key, kind: Kind, word: impl Fn(&str) -> Stri
     if status == before["status"] {
         return None;
     }
-    let (actor, content) = (actor.clone(), Content::Status(status, Vec::new()));
-    Some(Held { actor, before, content })
+    Some(held(world, actor, before, Content::Status(status, Vec::new())))
 }
 
 /// Whether the last finalizer of ours would go.
@@ -92,8 +99,7 @@ fn let_go(world: &World, actor: &Key) -> Option<Held> {
         kind: PatchKind::Merge,
     };
     let content = Content::Effect(Box::new(Action::Patch(Box::new(patch))));
-    let actor = actor.clone();
-    Some(Held { actor, before, content })
+    Some(held(world, actor, before, content))
 }
 
 /// Instead of the intent its effect, as the next look would decide on it.
