@@ -55,6 +55,7 @@ pub mod refusals;
 pub mod report;
 pub mod results;
 pub mod run_budget;
+pub mod serving;
 pub mod specs;
 pub mod step_budget;
 pub mod tables;

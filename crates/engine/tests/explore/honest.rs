@@ -158,6 +158,21 @@ fn a_delivery_with_another_plan_than_the_snapshot_is_found() {
 }
 
 #[test]
+fn a_delivery_after_a_comparison_with_nothing_beside_a_version_that_serves_is_found() {
+    let mut world = shop();
+    world.turn();
+    world.edit(Kind::Run, "eta-request", |o| {
+        o["status"]["gates"][0]["verdict"] = json!("NotApplicable");
+        o["status"]["comparedWith"] = Value::Null;
+    });
+    let rollout: Rollout = testing::rollout("eta-2", 2, &one_step(50));
+    let create = Action::Create(Box::new(Child::Rollout(rollout)));
+    let bug = sent(&world, (Kind::Run, "eta-request"), Content::Effect(Box::new(create)));
+    let told = found(world, Some(bug));
+    assert!(told.contains("I2 broken") && told.contains("serves and gate"), "{told}");
+}
+
+#[test]
 fn two_rollouts_at_work_on_one_target_are_found() {
     let mut world = under_way(&one_step(50));
     world.add(Kind::Rollout, &testing::rollout("third", 3, &one_step(50)));

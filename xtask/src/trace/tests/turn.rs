@@ -40,9 +40,10 @@ impl Turn {
             &Kind::Revision,
             "eta-abc",
             json!({ "metadata": { "ownerReferences": owner }, "data": {
+            "model": { "name": "eta" },
             "stages": [{ "name": "train", "retry": { "limit": 2 } }, { "name": "evaluate", "retry": { "limit": 0 } }],
             "gates": [{ "name": "error", "metric": "mae", "compareTo": "Constant", "max": "5",
-                "onMissing": "Fail", "confidence": { "minSamples": 100 } }],
+                "onMissing": "Fail", "confidence": { "level": "0.95", "minSamples": 100 } }],
             "rollout": plan } }),
         );
         turn
@@ -120,7 +121,7 @@ impl Turn {
     pub fn stages(&mut self, level: &str) {
         self.report(
             level,
-            json!({ "name": "mae", "value": "4", "low": "3.9", "high": "4.1", "samples": 1000 }),
+            json!({ "name": "mae", "value": "4", "low": "3.9", "high": "4.1", "level": "0.95", "samples": 1000 }),
         );
     }
 
