@@ -7,7 +7,7 @@
 //! | Invariant | What it says | Where |
 //! | --- | --- | --- |
 //! | I1 | one attempt at a time and one Job per attempt | [`attempts`] |
-//! | I1b | what an attempt made stays what it made, and a version carries it | [`results`] |
+//! | I1b | what an attempt made stays what it made, and a version that is registered or delivered carries it | [`results`] |
 //! | I2 | nothing is delivered or promoted unless every required gate and check passed | [`gates`] |
 //! | I3 | training, traffic and steps have the approvals that the level and the plan demand | [`approvals`] |
 //! | I4 | what served before can be had back by one write, and nothing else touches it | [`baseline`] |

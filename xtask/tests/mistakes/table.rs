@@ -24,6 +24,7 @@ const CASES: &[Case] = &[
     (NamesByChance, runs::a_turn, None),
     (EffectBeforeIntent, runs::a_turn, Some(explorer::approved)),
     (DigestOfAnotherModel, runs::a_turn, None),
+    (AdoptsForgedVersion, runs::a_forged_version, None),
     (FailedGateOpens, runs::a_worse_version, None),
     (AnyEvidenceCounts, runs::a_stale_approval, Some(explorer::forged_digest)),
     (

@@ -7,6 +7,9 @@ use sha2::{Digest as _, Sha256};
 use super::story::{By, Story};
 use crate::trace::Kind;
 
+/// Digest of the model that is trained and registered.
+pub const MODEL: &str = "sha256:a";
+
 pub struct Turn {
     pub story: Story,
 }
@@ -111,9 +114,11 @@ impl Turn {
     }
 
     pub fn succeeds(&mut self, stage: &str, metrics: Value) {
+        let model = json!({ "name": "model", "type": "Model", "uri": "s3://new", "digest": MODEL });
+        let artifacts = if stage == "train" { vec![model] } else { Vec::new() };
         self.stage(stage, |s| {
             s["state"] = json!("Succeeded");
-            s["result"] = json!({ "metrics": metrics });
+            s["result"] = json!({ "metrics": metrics, "artifacts": artifacts });
         });
     }
 
@@ -136,7 +141,7 @@ impl Turn {
     }
 
     pub fn register(&mut self) {
-        self.register_as(json!({ "uri": "s3://new" }));
+        self.register_as(json!({ "uri": "s3://new", "digest": MODEL }));
     }
 
     /// A version with this artifact.
