@@ -111,6 +111,19 @@ impl Serving {
         }
     }
 
+    /// Whether the plan's target, which has this UID, may have carried this value when something was decided that takes
+    /// effect at this time; also where the log does not tell.
+    #[must_use]
+    pub fn may_carry(&self, namespace: &str, plan: &Value, (target, value): (&str, &str), at: &str) -> bool {
+        let carries = |was: &Was<Target>| match was {
+            Was::Unknown => true,
+            Was::Gone => false,
+            Was::There(found) => uid(&found.0) == target && binding::value(&found.0, plan) == Some(value),
+        };
+        let known = self.targets.get(&target_of(namespace, plan));
+        known.is_none_or(|known| known.when_sent(at).any(carries))
+    }
+
     fn told<'a>(&'a self, namespace: &str, plan: &Value, at: &str) -> Vec<Told<'a>> {
         let Some(known) = self.targets.get(&target_of(namespace, plan)) else {
             return vec![Told::Unknown];

@@ -41,7 +41,7 @@ pub const INVARIANTS: [(&str, &str); 9] = [
     ),
     (
         "I13",
-        "phases move along their edges, numbers never go down, what was recorded stays",
+        "phases and steps follow each other, numbers never go down, what was recorded stays and is so",
     ),
     ("I16", "what belongs to an older spec does not count for the new one"),
     ("I17", "one Rollout at a time works on a target"),
@@ -147,6 +147,16 @@ fn rollout_status(seen: &World, held: &Held, after: &Value) -> Found {
         format!("phase {was:?} becomes {is:?}")
     })?;
     let entered = |phase| is == phase && was != phase;
+    if entered(RolloutPhase::Observing) || entered(RolloutPhase::Promoted) {
+        let brought = after.candidate.as_ref().and_then(|side| side.value.clone());
+        let carried = seen.binding("eta");
+        demand(carried == brought, "I13", || {
+            format!(
+                "{} is {is:?}, and its target carries {carried:?}, not {brought:?}",
+                held.actor.1
+            )
+        })?;
+    }
     if entered(RolloutPhase::Promoting) && before.step.is_some() {
         for check in &rollout.spec.plan.checks {
             let verdict = after.checks.iter().find(|c| c.name == check.name).map(|c| c.verdict);

@@ -175,7 +175,11 @@ fn a_watch_that_ends_with_an_open_check_breaks_i2() {
 fn promoting_what_no_run_decided_to_deliver_breaks_i2() {
     let mut turn = Turn::judged(LEVEL);
     turn.rollout();
-    turn.phase("Promoting", |_| {});
+    // At once, because there are no replicas to which steps could apply.
+    turn.phase("Promoting", |s| {
+        s["baselineReplicas"] = json!(0);
+        s["step"] = json!({ "index": 2, "name": "full" });
+    });
     assert_eq!(broken(&turn.story), ["I2"]);
 }
 
