@@ -1,7 +1,11 @@
 //! I3: training, the delivery and every step have the approvals that the level and the plan demand. An approval counts
 //! if it names the object by UID and the very evidence, if it is neither expired nor taken back nor outweighed by a
-//! rejection, and if a person other than the requester gave it where the rule asks for that. The candidate gets traffic
-//! only after its delivery was decided in this way.
+//! rejection, and if a person other than the requester gave it where the rule asks for that. The evidence must be what
+//! the run or the Rollout itself once showed to people. The candidate gets traffic only after its delivery was decided in
+//! this way.
+//!
+//! What was shown before the log began, or by a write of which nobody was told whether it was made, the log does not show:
+//! of such an object it is not said that it never showed what counts.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -24,8 +28,11 @@ const LAG: SignedDuration = SignedDuration::from_secs(5);
 /// Evidence that was shown, and deliveries that were decided.
 #[derive(Debug, Default)]
 pub struct Approvals {
-    evidence: HashMap<String, Value>,
+    /// By UID of the object that showed it, and by its digest.
+    evidence: HashMap<(String, String), Value>,
     delivered: HashSet<String>,
+    /// UIDs of objects that may have shown what the log does not tell.
+    unsure: HashSet<String>,
 }
 
 impl Rule for Approvals {
@@ -47,6 +54,13 @@ impl Rule for Approvals {
             _ => {}
         }
         problems.into_iter().map(|message| Finding::new(I3, message)).collect()
+    }
+
+    fn refused(&mut self, step: &Step) -> Vec<Finding> {
+        if step.operator && step.subresource == "status" && step.is_lost() {
+            self.unsure.insert(uid(step.object()).to_owned());
+        }
+        Vec::new()
     }
 }
 
@@ -72,9 +86,31 @@ impl Approvals {
         if real != digest {
             return Some(format!("{} shows evidence {digest} whose digest is {real}", step.key));
         }
+        let shown = (uid(step.later()).to_owned(), real);
         self.evidence
-            .insert(real, serde_json::from_str(json).unwrap_or_default());
+            .insert(shown, serde_json::from_str(json).unwrap_or_default());
         None
+    }
+
+    /// The evidence with that digest, if the object with that UID showed it.
+    fn seen(&self, object: &str, digest: &str) -> Option<&Value> {
+        self.evidence.get(&(object.to_owned(), digest.to_owned()))
+    }
+
+    /// Why people's decision does not meet the demand, or was about what nobody was shown.
+    fn unmet(&self, world: &World, step: &Step, demand: &Demand<'_>) -> Option<String> {
+        let (object, Demand { gate, digest, .. }) = (uid(step.later()), demand);
+        let is_told = world.is_whole(object) && !self.unsure.contains(object);
+        let unseen = || {
+            let is_unseen = is_told && self.seen(object, digest).is_none();
+            is_unseen.then(|| {
+                format!(
+                    "{} passes gate {gate} on evidence {digest}, which it never showed",
+                    step.key
+                )
+            })
+        };
+        enough(world, step, demand).or_else(unseen)
     }
 
     fn training(&self, world: &World, step: &Step) -> Option<String> {
@@ -147,13 +183,13 @@ impl Approvals {
             needed: rule.and_then(|r| int(r, "/minApprovals")).unwrap_or(1),
             excluded: if separate { text(run, "/spec/requestedBy") } else { "" },
         };
-        enough(world, step, &demand)
+        self.unmet(world, step, &demand)
     }
 
     /// The evidence that people approved is not what the run says now.
     fn outdated(&self, step: &Step, run: &Value, level: &str) -> Option<String> {
         let digest = record(run, "Promote")?;
-        let evidence = self.evidence.get(digest)?;
+        let evidence = self.seen(uid(run), digest)?;
         let same = [
             (
                 evidence.pointer("/verdicts"),
@@ -207,7 +243,7 @@ impl Approvals {
             needed,
             excluded: "",
         };
-        let seen = self.evidence.get(digest).and_then(|e| int(e, "/step/index"));
+        let seen = self.seen(uid(rollout), digest).and_then(|e| int(e, "/step/index"));
         let left = int(old, "/status/step/index");
         if seen.is_some() && seen != left {
             return Some(format!(
@@ -215,7 +251,7 @@ impl Approvals {
                 step.key
             ));
         }
-        enough(world, step, &demand)
+        self.unmet(world, step, &demand)
     }
 
     /// A candidate gets traffic only after a run decided to deliver it, or for a Rollout that a user made.

@@ -3,16 +3,43 @@
 use flywheel_api::names::{ANNOTATION_TAKEN_BY, ANNOTATION_TURNED_BACK};
 use serde_json::Value;
 
-use super::json::{named, text};
+use super::json::{list, named, text};
 
 /// The value that the Deployment carries in the binding; nothing if the variable or the container is not there.
 #[must_use]
 pub fn value<'a>(deployment: &'a Value, plan: &Value) -> Option<&'a str> {
-    let name = text(plan, "/binding/container");
-    let container = named(deployment, "/spec/template/spec/containers", "name", name)?;
+    let container = container(deployment, plan)?;
     match text(plan, "/binding/type") {
         "DeploymentImage" => Some(text(container, "/image")),
-        _ => named(container, "/env", "name", text(plan, "/binding/name")).map(|e| text(e, "/value")),
+        _ => variable(container, plan).map(|e| text(e, "/value")),
+    }
+}
+
+/// Whether the Deployment says what it carries: the container is there, and the variable has no value by reference.
+#[must_use]
+pub fn is_readable(deployment: &Value, plan: &Value) -> bool {
+    let is_image = text(plan, "/binding/type") == "DeploymentImage";
+    let is_literal = |e: &Value| e.get("valueFrom").is_none_or(Value::is_null);
+    container(deployment, plan).is_some_and(|c| is_image || variable(c, plan).is_none_or(is_literal))
+}
+
+fn container<'a>(deployment: &'a Value, plan: &Value) -> Option<&'a Value> {
+    let name = text(plan, "/binding/container");
+    named(deployment, "/spec/template/spec/containers", "name", name)
+}
+
+/// The variable that the binding names; of several with that name the last one counts.
+fn variable<'a>(container: &'a Value, plan: &Value) -> Option<&'a Value> {
+    let name = text(plan, "/binding/name");
+    list(container, "/env").iter().rfind(|e| text(e, "/name") == name)
+}
+
+/// The value that the binding gets for a version that lies at this URI.
+#[must_use]
+pub fn wanted<'a>(plan: &Value, uri: &'a str) -> &'a str {
+    match text(plan, "/binding/type") {
+        "DeploymentImage" => uri.strip_prefix("oci://").unwrap_or(uri),
+        _ => uri,
     }
 }
 

@@ -65,6 +65,12 @@ impl Step {
         self.after.as_deref().unwrap_or(&Value::Null)
     }
 
+    /// Whether nobody was told if it was made: the answer was lost, or came too late.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.code >= 500
+    }
+
     /// Whether an object that was there before and is there after is what it was, but for what every write changes.
     #[must_use]
     pub fn is_idle(&self) -> bool {

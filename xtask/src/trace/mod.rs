@@ -7,7 +7,7 @@
 //! | Invariant | What it says | Where |
 //! | --- | --- | --- |
 //! | I1 | one attempt at a time and one Job per attempt | [`attempts`] |
-//! | I1b | what an attempt made stays what it made, and a version carries it | [`results`] |
+//! | I1b | what an attempt made stays what it made, and a version that is registered or delivered carries it | [`results`] |
 //! | I2 | nothing is delivered or promoted unless every required gate and check passed | [`gates`] |
 //! | I3 | training, traffic and steps have the approvals that the level and the plan demand | [`approvals`] |
 //! | I4 | what served before can be had back by one write, and nothing else touches it | [`baseline`] |
@@ -18,6 +18,7 @@
 //! | I10 | a result is taken only from the Job whose UID the intent held | [`results`] |
 //! | I11 | no status is written again and again without need | [`loops`] |
 //! | I13 | phases move along declared edges; numbers never go down | [`order`] |
+//! | I13 | steps follow each other from the first one on, and what counts as promoted serves | [`steps`] |
 //! | I14 | a Rollout goes only when nothing of it is left on its target | [`leaving`] |
 //! | I14 | what was deleted goes in time, and what it owned with it | [`overdue`], [`orphans`] |
 //! | I15 | of what users own only the two declared fields are written | [`owners`] |
@@ -55,8 +56,10 @@ pub mod refusals;
 pub mod report;
 pub mod results;
 pub mod run_budget;
+pub mod serving;
 pub mod specs;
 pub mod step_budget;
+pub mod steps;
 pub mod tables;
 pub mod tail;
 pub mod usage;
@@ -130,12 +133,13 @@ pub fn judge(history: &History, source: &Path, since: Option<Timestamp>) -> Resu
 /// All violations, in the order of the writes that broke an invariant.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut rules: [Box<dyn Rule>; 19] = [
+    let mut rules: [Box<dyn Rule>; 20] = [
         Box::<attempts::Attempts>::default(),
         Box::<gates::Gates>::default(),
         Box::<approvals::Approvals>::default(),
         Box::<owners::Owners>::default(),
         Box::<order::Order>::default(),
+        Box::<steps::Steps>::default(),
         Box::<capacity::Capacity>::default(),
         Box::<lineage::Lineage>::default(),
         Box::<results::Results>::default(),

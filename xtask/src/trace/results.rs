@@ -3,17 +3,20 @@
 //!
 //! Judged are the writes of the operator by which a stage becomes `Succeeded`: the status before named the very Job by
 //! UID, that Job was made for this run, stage and attempt, and it was complete and not failed. What a stage's attempt
-//! reported never changes afterwards, and a version that is registered for a run carries the digest of a model that the
-//! run's Train stage reported.
+//! reported never changes afterwards. A version that is registered for a run, and one that a run delivers whoever made
+//! it, lies where a model lies that the run's Train stage reported as the operator wrote it down, with its digest.
 //!
 //! The log holds no pods: whether the message really was in the Job's pod, and whether the digest is that of the files
-//! in the store, it does not show. Where somebody else wrote the run's status, its earlier results are forgotten.
+//! in the store, it does not show. Where somebody else wrote the run's status, its earlier results are forgotten; until the
+//! operator wrote it again, and where one of its own writes may be missing in the log, nobody knows what the status says.
+//! That nothing was reported at all is not said of a run that is older than the log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use flywheel_api::names;
 use serde_json::Value;
 
+use super::gates::delivers;
 use super::json::{holds, int, label, list, named, text, uid};
 use super::{Finding, Kind, Rule, Step, World};
 
@@ -27,17 +30,43 @@ type Attempt = (String, String, i64);
 #[derive(Debug, Default)]
 pub struct Results {
     made: HashMap<Attempt, Value>,
-    /// Digests of models that Train stages reported, by UID of the run.
-    models: HashMap<String, BTreeSet<String>>,
+    /// Models that Train stages reported, by UID of the run.
+    models: HashMap<String, BTreeSet<Model>>,
+    /// UIDs of runs whose status may say other things than what the operator wrote last, as far as the log tells.
+    unsure: HashSet<String>,
+}
+
+/// Where a model lies, and the digest of what lies there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Model {
+    uri: String,
+    digest: String,
+}
+
+impl Model {
+    fn of(artifact: &Value) -> Self {
+        let of = |at| text(artifact, at).to_owned();
+        Self {
+            uri: of("/uri"),
+            digest: of("/digest"),
+        }
+    }
 }
 
 impl Rule for Results {
     fn step(&mut self, world: &World, step: &Step) -> Vec<Finding> {
         match step.key.kind {
             Kind::Run if step.subresource == "status" => self.recorded(world, step),
-            Kind::Version if step.operator && step.created() => self.registered(step).into_iter().collect(),
+            Kind::Version if step.operator && step.created() => self.registered(world, step).into_iter().collect(),
             _ => Vec::new(),
         }
+    }
+
+    fn refused(&mut self, step: &Step) -> Vec<Finding> {
+        if step.key.kind == Kind::Run && step.operator && step.is_lost() {
+            self.unsure.insert(uid(step.object()).to_owned());
+        }
+        Vec::new()
     }
 }
 
@@ -46,11 +75,14 @@ impl Results {
         let run = uid(step.later());
         if !step.operator {
             self.made.retain(|(of, ..), _| of != run);
+            self.unsure.insert(run.to_owned());
+            return Vec::new();
         }
+        self.unsure.remove(run);
         let mut found = Vec::new();
         for stage in list(step.later(), "/status/stages") {
             self.remember_models(run, stage);
-            if !step.operator || text(stage, "/state") != "Succeeded" {
+            if text(stage, "/state") != "Succeeded" {
                 continue;
             }
             let before = named(step.earlier(), "/status/stages", "name", text(stage, "/name"));
@@ -59,6 +91,7 @@ impl Results {
             }
             found.extend(self.changed(step, run, stage));
         }
+        found.extend(self.delivered(world, step));
         found
     }
 
@@ -67,9 +100,7 @@ impl Results {
             return;
         }
         let all = list(stage, "/result/artifacts").iter();
-        let models = all
-            .filter(|a| text(a, "/type") == "Model")
-            .map(|a| text(a, "/digest").to_owned());
+        let models = all.filter(|a| text(a, "/type") == "Model").map(Model::of);
         self.models.entry(run.to_owned()).or_default().extend(models);
     }
 
@@ -90,14 +121,36 @@ impl Results {
         (*was != is).then(|| Finding::new(I1B, message()))
     }
 
-    /// A version with a model that its run's Train stage did not report.
-    fn registered(&self, step: &Step) -> Option<Finding> {
-        let version = step.later();
-        let run = label(version, names::LABEL_RUN_UID);
-        let reported = self.models.get(run).filter(|m| !m.is_empty())?;
-        let digest = text(version, "/spec/artifact/digest");
-        let message = || format!("{} carries {digest}, which no attempt of its run reported", step.key);
-        (!reported.contains(digest)).then(|| Finding::new(I1B, message()))
+    /// A version is registered with a model that its run's Train stage did not report.
+    fn registered(&self, world: &World, step: &Step) -> Option<Finding> {
+        let run = label(step.later(), names::LABEL_RUN_UID);
+        let is_told = world.is_whole(run) || self.models.get(run).is_some_and(|models| !models.is_empty());
+        let is_sure = is_told && !self.unsure.contains(run);
+        let what = self.unreported(run, step.later()).filter(|_| is_sure)?;
+        Some(Finding::new(I1B, format!("{} is registered with {what}", step.key)))
+    }
+
+    /// A run delivers a version, whoever made it, with a model that its Train stage did not report.
+    fn delivered(&self, world: &World, step: &Step) -> Option<Finding> {
+        let run = step.later();
+        let version = world.known(text(run, "/status/modelVersion/uid"))?;
+        if version.key.kind != Kind::Version || !delivers(step.earlier(), run) {
+            return None;
+        }
+        let what = self.unreported(uid(run), &version.object)?;
+        let message = format!("{} delivers {} with {what}", step.key, version.key);
+        Some(Finding::new(I1B, message).about(&version.key))
+    }
+
+    /// The model of a version, unless a run reported it.
+    fn unreported(&self, run: &str, version: &Value) -> Option<String> {
+        let model = Model::of(version.pointer("/spec/artifact").unwrap_or(&Value::Null));
+        let reported = self.models.get(run).is_some_and(|models| models.contains(&model));
+        let message = || {
+            let Model { uri, digest } = &model;
+            format!("the model {digest} at {uri}, which no attempt of its run reported")
+        };
+        (!reported).then(message)
     }
 }
 

@@ -6,7 +6,7 @@
 //! - The Rollout that is made for a run carries the plan of the run's snapshot and the run's version.
 //! - Where a person must approve, what she approved for training is this stage of this snapshot, and for the delivery
 //!   the gates of this snapshot and the very verdicts of the bias policies. (I3 compares verdicts of gates, level and
-//!   version.)
+//!   version, and asks whether it was shown at all.)
 //! - A step is left only if the target's pod template, but for Flywheel's two fields, is one that it had when the step
 //!   was reached.
 //!

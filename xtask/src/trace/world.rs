@@ -104,6 +104,8 @@ pub struct Known {
     pub object: Arc<Value>,
     /// A person made it, or a program other than the operator.
     pub foreign: bool,
+    /// The history tells how it was made, and so all that became of it.
+    pub born: bool,
 }
 
 /// All objects as they were at one moment of the history.
@@ -153,6 +155,12 @@ impl World {
             .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
     }
 
+    /// Whether the history tells how the object with that UID was made, and so all that became of it.
+    #[must_use]
+    pub fn is_whole(&self, uid: &str) -> bool {
+        self.known(uid).is_some_and(|known| known.born)
+    }
+
     /// UID of the run that asked for a Rollout; empty for one that somebody else made than the operator, whatever run it names.
     #[must_use]
     pub fn asked_by<'a>(&self, rollout: &'a Value) -> &'a str {
@@ -169,11 +177,12 @@ impl World {
             return;
         };
         let uid = uid(&object).to_owned();
-        let before = self.known.get(&uid).is_some_and(|known| known.foreign);
+        let before = self.known.get(&uid);
         let known = Known {
             key: step.key.clone(),
             object: object.clone(),
-            foreign: before || (step.created() && !step.operator),
+            foreign: before.is_some_and(|known| known.foreign) || (step.created() && !step.operator),
+            born: before.is_some_and(|known| known.born) || step.created(),
         };
         self.known.insert(uid, known);
         self.live.insert(step.key.clone(), object);

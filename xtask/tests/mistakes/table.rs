@@ -89,6 +89,7 @@ const CASES: &[Case] = &[
     case(NamesByChance, runs::a_turn, ["I4", "I1"]),
     case(EffectBeforeIntent, runs::a_turn, ["I4", "I1"]).met(explorer::approved, "I4"),
     case(DigestOfAnotherModel, runs::a_turn, ["", "I1b"]),
+    case(AdoptsForgedVersion, runs::a_forged_version, ["", "I1b"]),
     case(FailedGateOpens, runs::a_worse_version, ["", "I2"]),
     case(AnyEvidenceCounts, runs::a_stale_approval, ["", "I3"]).met(explorer::forged_digest, "I3"),
     case(AnySubjectCounts, runs::an_approval_of_a_namesake, ["", "I3"]).met(explorer::forged_subject, "I3"),

@@ -174,6 +174,21 @@ fn a_delivery_with_another_plan_than_the_snapshot_is_found() {
 }
 
 #[test]
+fn a_delivery_after_a_comparison_with_nothing_beside_a_version_that_serves_is_found() {
+    let mut world = shop();
+    world.turn();
+    world.edit(Kind::Run, "eta-request", |o| {
+        o["status"]["gates"][0]["verdict"] = json!("NotApplicable");
+        o["status"]["comparedWith"] = Value::Null;
+    });
+    let rollout: Rollout = testing::rollout("eta-2", 2, &one_step(50));
+    let create = Action::Create(Box::new(Child::Rollout(rollout)));
+    let bug = sent(&world, (Kind::Run, "eta-request"), Content::Effect(Box::new(create)));
+    let told = found(world, Some(bug));
+    assert!(told.contains("I2 broken") && told.contains("serves and gate"), "{told}");
+}
+
+#[test]
 fn two_rollouts_at_work_on_one_target_are_found() {
     let mut world = under_way(&one_step(50));
     world.add(Kind::Rollout, &testing::rollout("third", 3, &one_step(50)));
@@ -205,4 +220,30 @@ fn a_step_that_is_left_before_its_time_is_found() {
         s["step"] = json!({ "index": 1, "name": "full" });
     });
     assert!(found(world, Some(bug)).contains("I19 broken"));
+}
+
+#[test]
+fn a_step_that_is_skipped_is_found() {
+    let mut plan = one_step(10);
+    plan["strategy"]["steps"] = json!([{ "name": "a", "weight": 10 }, { "name": "b", "weight": 30 },
+        { "name": "c", "weight": 50 }]);
+    // Without an answer it stays at the first step.
+    plan["checks"] = json!([testing::check()]);
+    let world = under_way(&plan);
+    let bug = status(&world, SECOND, |s| {
+        s["phase"] = json!("Progressing");
+        s["step"] = json!({ "index": 2, "name": "c" });
+    });
+    let told = found(world, Some(bug));
+    assert!(told.contains("step 0 is followed by step 2"), "{told}");
+}
+
+#[test]
+fn a_version_that_counts_as_promoted_before_its_target_carries_it_is_found() {
+    let mut world = under_way(&one_step(50));
+    world.edit(Kind::Rollout, "second", |o| o["status"]["phase"] = json!("Promoting"));
+    let bug = status(&world, SECOND, |s| s["phase"] = json!("Promoted"));
+    let told = found(world, Some(bug));
+    assert!(told.contains("I13 broken"), "{told}");
+    assert!(told.contains("its target carries"), "{told}");
 }

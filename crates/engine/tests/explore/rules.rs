@@ -10,14 +10,14 @@ use flywheel_api::approval::ApprovalDecision;
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::reference::{ApprovalRecord, Verdict, WaitingFor};
 use flywheel_api::rollout::RolloutPhase;
-use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, Rollout};
+use flywheel_api::{Approval, BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
 use flywheel_engine::decision::{Action, Child};
 use flywheel_engine::testing::{Content, Held, Kind, World, Write};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::check::OF_WRITES;
+use crate::check::{OF_WRITES, gates};
 use crate::moves::FORGED;
 use crate::tables;
 
@@ -41,7 +41,7 @@ pub const INVARIANTS: [(&str, &str); 10] = [
     ),
     (
         "I13",
-        "phases move along their edges, numbers never go down, what was recorded stays",
+        "phases and steps follow each other, numbers never go down, what was recorded stays and is so",
     ),
     ("I16", "what belongs to an older spec does not count for the new one"),
     ("I17", "one Rollout at a time works on a target"),
@@ -148,6 +148,16 @@ fn rollout_status(seen: &World, held: &Held, after: &Value) -> Found {
         format!("phase {was:?} becomes {is:?}")
     })?;
     let entered = |phase| is == phase && was != phase;
+    if entered(RolloutPhase::Observing) || entered(RolloutPhase::Promoted) {
+        let brought = after.candidate.as_ref().and_then(|side| side.value.clone());
+        let carried = seen.binding("eta");
+        demand(carried == brought, "I13", || {
+            format!(
+                "{} is {is:?}, and its target carries {carried:?}, not {brought:?}",
+                held.actor.1
+            )
+        })?;
+    }
     if entered(RolloutPhase::Promoting) && before.step.is_some() {
         for check in &rollout.spec.plan.checks {
             let verdict = after.checks.iter().find(|c| c.name == check.name).map(|c| c.verdict);
@@ -242,11 +252,12 @@ fn freest(seen: &World, pipeline: &str) -> Option<flywheel_api::reference::Autom
     Some(caps.fold(live, Ord::min))
 }
 
-/// A Rollout has the plan of its run's snapshot, and is decided on verdicts of the policies as they are.
+/// A Rollout has the plan of its run's snapshot, and is decided on verdicts of the policies as they are, and of the gates
+/// on what serves.
 fn created(seen: &World, held: &Held, child: &Child) -> Found {
     let Child::Rollout(rollout) = child else { return Ok(()) };
     let status = read::<FlywheelRun>(&held.before).status.unwrap_or_default();
-    let name = status.snapshot.map(|s| s.name).unwrap_or_default();
+    let name = status.snapshot.as_ref().map(|s| s.name.clone()).unwrap_or_default();
     let revision: Option<ControllerRevision> = seen.find(Kind::ControllerRevision, &name);
     let data = revision.and_then(|r| r.data).map(|d| d.0).unwrap_or_default();
     let plan = serde_json::from_value(data["rollout"].clone()).ok();
@@ -268,7 +279,21 @@ fn created(seen: &World, held: &Held, child: &Child) -> Found {
             format!("generation {is} of policy {named} was never judged: {judged:?}")
         })?;
     }
+    let live = live(seen);
+    for gate in &status.gates {
+        demand(gates::lets_pass(&status, gate, live.as_deref()), "I2", || {
+            format!("a delivery begins while {live:?} serves and gate {gate:?} says so")
+        })?;
+    }
     Ok(())
+}
+
+/// The version that the target carries.
+fn live(world: &World) -> Option<String> {
+    let value = world.binding("eta")?;
+    let all: Vec<ModelVersion> = world.all(Kind::ModelVersion);
+    let carried = all.into_iter().find(|v| v.spec.artifact.uri.as_str() == value)?;
+    carried.metadata.name
 }
 
 /// What a write breaks.

@@ -128,6 +128,16 @@ pub fn brief() -> Value {
     plan
 }
 
+/// A plan with a step for one pod and one for two.
+fn two_steps() -> Value {
+    let mut plan = testing::plan();
+    plan["strategy"]["steps"] = json!([
+        { "name": "tenth", "weight": 10, "minDuration": "1m" },
+        { "name": "half", "weight": 50, "minDuration": "1m" },
+    ]);
+    plan
+}
+
 pub fn one_step(weight: i64) -> Value {
     let mut plan = testing::plan();
     plan["strategy"]["steps"] = json!([{ "name": "only", "weight": weight, "minDuration": "1m" }]);
@@ -173,9 +183,9 @@ pub fn all(long: bool) -> Vec<Scene> {
     scenes
 }
 
-/// One delivery in one step, with a check.
+/// One delivery in two steps, with a check.
 pub fn delivery() -> Scene {
-    let mut plan = one_step(50);
+    let mut plan = two_steps();
     plan["checks"] = json!([testing::check()]);
     let mut world = served();
     world.add(Kind::Rollout, &testing::rollout("second", 2, &plan));

@@ -1,12 +1,18 @@
 //! The laws, checked on every write of a history.
 
+// Others take this file in by its path: what belongs to it is beside it.
+#[path = "gates.rs"]
+pub mod gates;
+#[path = "steps.rs"]
+mod steps;
+
 use std::collections::BTreeMap;
 
 use flywheel_api::flywheel_run::StageState;
 use flywheel_api::names::{ANNOTATION_LINEAGE, ANNOTATION_MODEL_VERSION};
-use flywheel_api::reference::{ApprovalGate, AutomationLevel, Verdict};
-use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
-use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout, RolloutStatus};
+use flywheel_api::reference::{AutomationLevel, Verdict};
+use flywheel_api::rollout::RolloutPhase;
+use flywheel_api::{FlywheelPipeline, FlywheelRun, Rollout};
 use flywheel_engine::decision::{Action, Child, ChildKind, Patch};
 use flywheel_engine::lineage::register::{self, Register};
 use flywheel_engine::rollout::Reading;
@@ -23,17 +29,18 @@ pub mod looked;
 pub type Law = (&'static str, fn(&Write));
 
 /// Laws of single writes.
-pub const OF_WRITES: [Law; 10] = [
+pub const OF_WRITES: [Law; 11] = [
     ("I4", intent_before_effect),
     ("I13", numbers_never_decrease),
     ("I7", weights_stay_in_bounds),
     ("I13", end_is_the_end),
-    ("I2", gates_before_delivery),
-    ("I3", steps_need_their_approval),
-    ("I19", steps_last_their_shortest_time),
+    ("I2", gates::before_delivery),
+    ("I3", steps::need_their_approval),
+    ("I19", steps::last_their_shortest_time),
     ("I13", lineage_only_grows),
     ("I13", references_keep_a_head),
     ("I21", no_data_never_passes),
+    ("I13", steps::follow_each_other),
 ];
 
 /// What was seen of a history so far.
@@ -254,88 +261,6 @@ fn end_is_the_end(write: &Write) {
     let served = before == "Promoted" || (before == "Superseded" && !write.before["status"]["promotedAt"].is_null());
     let asked = write.before["spec"]["desiredState"] == "RollBack" && served;
     assert!(before.is_null() || before == after || asked, "{before} becomes {after}");
-}
-
-/// No Rollout without every gate, every policy and the person that the level asks for.
-fn gates_before_delivery(write: &Write) {
-    let Some(Action::Create(child)) = &write.action else {
-        return;
-    };
-    if !matches!(&**child, Child::Rollout(_)) {
-        return;
-    }
-    let status = actor::<FlywheelRun>(write).status.unwrap();
-    assert!(!status.gates.is_empty());
-    for gate in &status.gates {
-        let fine = matches!(gate.verdict, Verdict::Pass | Verdict::NotApplicable);
-        assert!(fine || gate.dry_run, "{gate:?}");
-    }
-    for verdict in &status.bias {
-        assert!(
-            matches!(verdict.verdict, Verdict::Pass | Verdict::NotApplicable),
-            "{verdict:?}"
-        );
-    }
-    let approved = status.approvals.iter().any(|a| a.gate == ApprovalGate::Promote);
-    let constant = status
-        .gates
-        .iter()
-        .any(|g| g.gate == "bound" && g.verdict == Verdict::Pass);
-    let free = status.level == Some(AutomationLevel::FullyAutomated) && constant;
-    assert!(approved || free, "delivered without approval at {:?}", status.level);
-}
-
-/// A step that asks for people is left on a digest that somebody approved, unless a user skips it or it goes back.
-fn steps_need_their_approval(write: &Write) {
-    let Some(after) = write.after.as_ref().filter(|_| write.actor.0 == Kind::Rollout) else {
-        return;
-    };
-    let before: Rollout = actor(write);
-    let after: Rollout = serde_json::from_value(after.clone()).unwrap();
-    let (old, new) = (before.status.unwrap_or_default(), after.status.unwrap_or_default());
-    let index = |s: &RolloutStatus| s.step.as_ref().map(|s| s.index);
-    let steps = &before.spec.plan.strategy.steps;
-    let asks = index(&old)
-        .and_then(|i| steps.get(i as usize))
-        .is_some_and(|s| s.approval.is_some());
-    if is_at_a_step(old.phase) && index(&new) > index(&old) && asks {
-        let digest = new
-            .decisions
-            .last()
-            .and_then(|d| d.evidence_digest.clone())
-            .expect("a digest");
-        assert!(new.approvals.iter().any(|a| a.evidence_digest == digest));
-    }
-}
-
-/// A step is left when it is held, or as soon as it is reached.
-fn is_at_a_step(phase: RolloutPhase) -> bool {
-    matches!(phase, RolloutPhase::Progressing | RolloutPhase::Holding)
-}
-
-/// A step is not left before its shortest time is over, unless a user skips the rest.
-fn steps_last_their_shortest_time(write: &Write) {
-    let Some(after) = write.after.as_ref().filter(|_| write.actor.0 == Kind::Rollout) else {
-        return;
-    };
-    let (before, after): (Rollout, Rollout) = (actor(write), serde_json::from_value(after.clone()).unwrap());
-    let (old, new) = (before.status.unwrap_or_default(), after.status.unwrap_or_default());
-    let Some(held) = old.step.filter(|_| is_at_a_step(old.phase)) else {
-        return;
-    };
-    let left = new.step.is_some_and(|step| step.index > held.index);
-    let step = before.spec.plan.strategy.steps.get(held.index as usize);
-    let shortest = step.and_then(|s| s.min_duration.as_ref()?.seconds());
-    if let (true, Some(shortest)) = (left, shortest) {
-        let entered = held.entered_at.map_or(write.at, |at| at.0);
-        let lasted = write.at.duration_since(entered).as_secs();
-        let hurried = before.spec.desired_state == RolloutDesiredState::Promote;
-        assert!(
-            hurried || lasted >= shortest,
-            "step {} lasted {lasted} s of {shortest} s",
-            held.name
-        );
-    }
 }
 
 /// A check passes on answers that were numbers, and a gate on a metric that a stage reported.

@@ -275,3 +275,72 @@ fn every_step_at_level_manual_needs_an_approval() {
     });
     assert_eq!(broken(&turn.story), ["I3"]);
 }
+
+/// A delivery that a person approved on this evidence.
+fn delivered_on(turn: &mut Turn, digest: &str) -> Vec<&'static str> {
+    turn.approval("x", "jane", "Approve", "Promote", digest);
+    turn.approved("Promote", digest);
+    turn.deliver(HUMAN);
+    broken(&turn.story)
+}
+
+#[test]
+fn a_delivery_on_evidence_that_nobody_was_shown_breaks_i3() {
+    let mut turn = Turn::judged(HUMAN);
+    assert_eq!(delivered_on(&mut turn, "sha256:guessed"), ["I3"]);
+    assert!(first(&turn.story).contains("which it never showed"));
+    let mut elsewhere = Turn::judged(HUMAN);
+    let evidence = json!({ "gate": "Promote", "level": HUMAN });
+    let digest = elsewhere.wait_for(&Kind::Version, "Promote", &json!({}), &evidence);
+    assert_eq!(
+        delivered_on(&mut elsewhere, &digest),
+        ["I3"],
+        "another object showed it"
+    );
+}
+
+#[test]
+fn training_and_steps_on_evidence_that_nobody_was_shown_break_i3() {
+    let semi = "SemiAutomated";
+    let mut turn = Turn::begin(semi);
+    turn.approval("x", "jane", "Approve", "Train", "sha256:guessed");
+    turn.approved("Train", "sha256:guessed");
+    turn.intend("train", 1, semi);
+    assert_eq!(broken(&turn.story), ["I3"]);
+    let mut step = Turn::held();
+    step.story.patch(By::User, &Kind::Pipeline, "eta", |o| {
+        o["spec"]["automationLevel"] = json!("Manual");
+    });
+    step.checks(&[("errors", "Pass")]);
+    step.approval("x", "jane", "Approve", "RolloutStep", "sha256:guessed");
+    step.next_step("Manual", Some("sha256:guessed"));
+    assert_eq!(broken(&step.story), ["I3"]);
+}
+
+#[test]
+fn evidence_that_was_shown_before_a_status_was_lost_still_counts() {
+    let (mut turn, digest) = waiting(json!([]));
+    let before = turn.story.get(&Kind::Run, "eta-1")["status"].clone();
+    turn.story.status(By::User, &Kind::Run, "eta-1", |s| *s = json!({}));
+    turn.story.status(By::Operator, &Kind::Run, "eta-1", |s| {
+        *s = before;
+        s["waitingFor"] = json!(null);
+    });
+    let mut all = delivered_on(&mut turn, &digest);
+    all.retain(|i| *i == "I3");
+    assert_eq!(all, [""; 0]);
+}
+
+#[test]
+fn evidence_of_which_the_log_may_not_tell_counts() {
+    let (mut lost, digest) = waiting(json!([]));
+    let shown = lost.story.requests.last_mut().expect("a request");
+    (shown.code, shown.answer) = (504, json!({ "kind": "Status" }));
+    assert_eq!(delivered_on(&mut lost, &digest), [""; 0]);
+    let mut older = Turn::judged(HUMAN);
+    let made = |r: &crate::trace::audit::Request| r.key.kind == Kind::Run && r.code == 201;
+    older.story.requests.retain(|r| !made(r));
+    let mut all = delivered_on(&mut older, "sha256:shown-before-the-log");
+    all.retain(|i| *i == "I3");
+    assert_eq!(all, [""; 0]);
+}

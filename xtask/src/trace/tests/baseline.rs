@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::broken;
 use super::story::By;
-use super::turn::Turn;
+use super::turn::{MODEL, Turn};
 use crate::trace::Kind;
 
 const LEVEL: &str = "FullyAutomated";
@@ -142,7 +142,8 @@ fn a_version_to_which_a_rollout_would_go_back_is_not_deleted() {
     let deleted = |phase: &str, seconds: i64| {
         let mut turn = Turn::held();
         let labels = json!({ "flywheel.dev/run-uid": turn.run_uid() });
-        let version: Value = json!({ "metadata": { "labels": labels }, "spec": { "modelName": "eta", "version": 2 } });
+        let version: Value = json!({ "metadata": { "labels": labels }, "spec": { "modelName": "eta", "version": 2,
+            "artifact": { "uri": "s3://new", "digest": MODEL } } });
         turn.story.create(By::Operator, &Kind::Version, "eta-0", version);
         turn.story.status(By::User, &Kind::Rollout, "eta-1", |s| {
             s["phase"] = json!(phase);

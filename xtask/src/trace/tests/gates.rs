@@ -175,7 +175,11 @@ fn a_watch_that_ends_with_an_open_check_breaks_i2() {
 fn promoting_what_no_run_decided_to_deliver_breaks_i2() {
     let mut turn = Turn::judged(LEVEL);
     turn.rollout();
-    turn.phase("Promoting", |_| {});
+    // At once, because there are no replicas to which steps could apply.
+    turn.phase("Promoting", |s| {
+        s["baselineReplicas"] = json!(0);
+        s["step"] = json!({ "index": 2, "name": "full" });
+    });
     assert_eq!(broken(&turn.story), ["I2"]);
 }
 
@@ -197,4 +201,165 @@ fn a_delivery_that_is_found_again_after_its_status_was_taken_away_is_fine() {
     turn.story
         .status(By::Operator, &Kind::Run, "eta-1", |s| *s = json!({ "rollout": found }));
     assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+/// A metric whose comparison with this version speaks for the candidate.
+fn better_than(version: &str, level: &str) -> Value {
+    json!({ "name": "mae", "value": "4", "samples": 1000, "level": level,
+        "baseline": { "version": version, "value": "5", "difference": "-1", "low": "-1.2", "high": "-0.8" } })
+}
+
+/// A turn whose first gate compares with what serves, and whose second one has a limit. Version `eta-0` serves from the
+/// beginning, `former` does not. Something happens just before the delivery.
+fn beside(metric: Value, verdict: &str, happens: impl FnOnce(&mut Turn)) -> Turn {
+    let mut turn = Turn::begin(LEVEL);
+    let gates = json!([
+        { "name": "error", "metric": "mae", "compareTo": "LiveVersion", "direction": "Minimize", "onMissing": "Fail",
+            "confidence": { "level": "0.95", "minSamples": 100 } },
+        { "name": "bound", "metric": "mae", "compareTo": "Constant", "max": "5", "onMissing": "Fail" }]);
+    turn.story
+        .patch(By::User, &Kind::Revision, "eta-abc", |o| o["data"]["gates"] = gates);
+    for (name, uri) in [("eta-0", "s3://old"), ("former", "s3://former")] {
+        let spec = json!({ "modelName": "eta", "version": 0, "artifact": { "uri": uri } });
+        turn.story
+            .create(By::User, &Kind::Version, name, json!({ "spec": spec }));
+    }
+    turn.story.wait(61);
+    turn.report(LEVEL, metric);
+    turn.register();
+    let judged = json!([
+        { "gate": "error", "metric": "mae", "verdict": verdict },
+        { "gate": "bound", "metric": "mae", "verdict": "Pass" }]);
+    turn.story
+        .status(By::Operator, &Kind::Run, "eta-1", |s| s["gates"] = judged);
+    happens(&mut turn);
+    turn.deliver(LEVEL);
+    turn
+}
+
+/// Somebody sets what the target carries.
+fn carries(turn: &mut Turn, value: &str) {
+    turn.story.patch(By::User, &Kind::Deployment, "eta", |o| {
+        o["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = json!(value);
+    });
+}
+
+#[test]
+fn a_version_that_was_compared_with_the_one_that_serves_is_fine() {
+    let turn = beside(better_than("eta-0", "0.95"), "Pass", |_| {});
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
+fn a_comparison_with_a_version_that_does_not_serve_breaks_i2() {
+    for other in ["former", ""] {
+        let turn = beside(better_than(other, "0.95"), "Pass", |_| {});
+        assert_eq!(broken(&turn.story), ["I2"], "{other:?}");
+    }
+    let replaced = |turn: &mut Turn| {
+        carries(turn, "s3://former");
+        turn.story.wait(61);
+    };
+    let turn = beside(better_than("eta-0", "0.95"), "Pass", replaced);
+    assert_eq!(broken(&turn.story), ["I2"], "it served some time ago");
+}
+
+#[test]
+fn a_comparison_with_what_served_a_moment_ago_is_fine() {
+    let turn = beside(better_than("eta-0", "0.95"), "Pass", |turn| {
+        carries(turn, "s3://former");
+        turn.story.wait(5);
+    });
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
+fn a_comparison_with_a_version_of_which_the_log_does_not_tell_is_fine() {
+    let turn = beside(better_than("older-than-the-log", "0.95"), "Pass", |_| {});
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
+fn a_comparison_with_nothing_while_a_version_serves_breaks_i2() {
+    let metric = || json!({ "name": "mae", "value": "4", "samples": 1000 });
+    let turn = beside(metric(), "NotApplicable", |_| {});
+    assert_eq!(broken(&turn.story), ["I2"]);
+    assert!(first(&turn.story).contains("version eta-0"));
+    let began = beside(metric(), "NotApplicable", |turn| {
+        carries(turn, "s3://nobodys");
+        turn.story.wait(61);
+        turn.story.status(By::Operator, &Kind::Run, "eta-1", |s| {
+            s["comparedWith"] = json!({ "name": "eta-0" });
+        });
+    });
+    assert_eq!(broken(&began.story), ["I2"], "the run began beside it");
+}
+
+#[test]
+fn a_comparison_with_nothing_is_fine_where_nothing_may_have_served() {
+    let metric = || json!({ "name": "mae", "value": "4", "samples": 1000 });
+    let cases: [fn(&mut Turn); 3] = [
+        |turn| carries(turn, "s3://nobodys"),
+        |turn| {
+            carries(turn, "s3://nobodys");
+            carries(turn, "s3://old");
+        },
+        |turn| {
+            turn.story.delete(By::User, &Kind::Version, "eta-0");
+            turn.story.wait(5);
+        },
+    ];
+    for (index, case) in cases.into_iter().enumerate() {
+        let turn = beside(metric(), "NotApplicable", case);
+        assert_eq!(broken(&turn.story), [""; 0], "case {index}");
+    }
+}
+
+#[test]
+fn an_interval_that_is_less_sure_than_the_gate_asks_for_breaks_i2() {
+    let turn = beside(better_than("eta-0", "0.9"), "Pass", |_| {});
+    assert_eq!(broken(&turn.story), ["I2"]);
+    let interval = |level: Value| json!({ "name": "mae", "value": "4", "low": "3", "high": "4.5", "samples": 100, "level": level });
+    assert_eq!(broken(&evaluated(interval(json!("0.95"))).story), [""; 0]);
+    assert_eq!(broken(&evaluated(interval(json!("0.9"))).story), ["I2"]);
+    assert_eq!(broken(&evaluated(interval(Value::Null)).story), ["I2"]);
+}
+
+#[test]
+fn a_delivery_while_nobody_can_say_what_serves_breaks_i2() {
+    let cases: [fn(&mut Turn); 3] = [
+        |turn| turn.story.delete(By::User, &Kind::Deployment, "eta"),
+        |turn| {
+            turn.story.patch(By::User, &Kind::Deployment, "eta", |o| {
+                o["spec"]["template"]["spec"]["containers"][0]["name"] = json!("renamed");
+            });
+        },
+        |turn| {
+            turn.story.patch(By::User, &Kind::Deployment, "eta", |o| {
+                let variable = json!({ "name": "MODEL_URI", "valueFrom": { "fieldRef": {} } });
+                o["spec"]["template"]["spec"]["containers"][0]["env"] = json!([variable]);
+            });
+        },
+    ];
+    for (index, case) in cases.into_iter().enumerate() {
+        for (seconds, expected) in [(61, vec!["I2"]), (5, Vec::new())] {
+            let turn = beside(better_than("eta-0", "0.95"), "Pass", |turn| {
+                case(turn);
+                turn.story.wait(seconds);
+            });
+            assert_eq!(broken(&turn.story), expected, "case {index}, {seconds} s before");
+        }
+    }
+}
+
+#[test]
+fn a_delivery_of_a_run_that_is_older_than_the_log_is_not_judged() {
+    let mut turn = Turn::judged(LEVEL);
+    turn.judge("Fail");
+    turn.deliver(LEVEL);
+    let made = |r: &crate::trace::audit::Request| r.key.kind == Kind::Run && r.code == 201;
+    turn.story.requests.retain(|r| !made(r));
+    let mut all = broken(&turn.story);
+    all.retain(|i| *i == "I2");
+    assert_eq!(all, [""; 0]);
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::story::By;
-use super::turn::Turn;
+use super::turn::{MODEL, Turn};
 use super::{broken, first};
 use crate::trace::Kind;
 
@@ -22,6 +22,7 @@ fn chain(digests: &[&str]) -> Value {
 /// A version whose lineage takes these forms, one after the other.
 fn lives(chains: &[Value]) -> Turn {
     let mut turn = Turn::begin(LEVEL);
+    turn.stages(LEVEL);
     turn.register();
     for chain in chains {
         turn.story.status(By::Operator, &Kind::Version, "eta-1", |s| {
@@ -82,7 +83,8 @@ fn a_head_that_the_version_did_not_have_breaks_i5() {
             &Kind::Version,
             "eta-2",
             json!({ "metadata": { "labels": { flywheel_api::names::LABEL_RUN_UID: run } },
-                "spec": { "parent": { "name": "eta-1", "uid": parent, "head": { "length": 2, "digest": digest } } } }),
+                "spec": { "artifact": { "uri": "s3://new", "digest": MODEL },
+                    "parent": { "name": "eta-1", "uid": parent, "head": { "length": 2, "digest": digest } } } }),
         );
         assert_eq!(broken(&turn.story), expected, "{digest}");
     }

@@ -27,6 +27,7 @@ mod results;
 mod run_budget;
 mod specs;
 mod step_budget;
+mod steps;
 mod story;
 mod turn;
 

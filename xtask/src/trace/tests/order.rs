@@ -111,6 +111,7 @@ fn a_version_below_one_that_exists_breaks_i13() {
         "imported",
         json!({ "spec": { "modelName": "eta", "version": 7 } }),
     );
+    turn.stages(LEVEL);
     turn.register();
     assert_eq!(broken(&turn.story), ["I13"]);
     assert!(first(&turn.story).contains("number 7"));

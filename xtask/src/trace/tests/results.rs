@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::story::By;
-use super::turn::Turn;
+use super::turn::{MODEL, Turn};
 use super::{broken, first};
 use crate::trace::Kind;
 
@@ -19,7 +19,8 @@ fn complete() -> Turn {
 fn trained(turn: &mut Turn, digest: &str) {
     turn.stage("train", |s| {
         s["state"] = json!("Succeeded");
-        s["result"] = json!({ "metrics": [], "artifacts": [{ "name": "model", "type": "Model", "digest": digest }] });
+        let model = json!({ "name": "model", "type": "Model", "uri": "s3://new", "digest": digest });
+        s["result"] = json!({ "metrics": [], "artifacts": [model] });
     });
 }
 
@@ -126,4 +127,72 @@ fn a_version_with_a_model_that_no_attempt_reported_breaks_i1b() {
     trained(&mut turn, "sha256:a");
     register(&mut turn, "sha256:b");
     assert_eq!(broken(&turn.story), ["I1b"]);
+}
+
+#[test]
+fn a_version_that_lies_elsewhere_than_the_model_that_was_reported_breaks_i1b() {
+    let mut turn = complete();
+    trained(&mut turn, "sha256:a");
+    turn.register_as(json!({ "uri": "s3://elsewhere", "digest": "sha256:a" }));
+    assert_eq!(broken(&turn.story), ["I1b"]);
+}
+
+#[test]
+fn a_version_that_is_registered_before_anything_was_reported_breaks_i1b() {
+    let mut turn = complete();
+    register(&mut turn, "sha256:a");
+    assert_eq!(broken(&turn.story), ["I1b"]);
+}
+
+#[test]
+fn a_version_is_fine_whose_runs_status_the_log_does_not_tell() {
+    let mut lost = complete();
+    trained(&mut lost, "sha256:a");
+    let answer = lost.story.requests.last_mut().expect("a request");
+    (answer.code, answer.answer) = (504, json!({ "kind": "Status" }));
+    register(&mut lost, "sha256:a");
+    assert_eq!(broken(&lost.story), [""; 0], "the answer was lost");
+    let mut changed = complete();
+    trained(&mut changed, "sha256:a");
+    changed.story.status(By::User, &Kind::Run, "eta-1", |s| {
+        s["stages"][0]["result"]["artifacts"][0]["digest"] = json!("sha256:b");
+    });
+    register(&mut changed, "sha256:b");
+    assert_eq!(broken(&changed.story), [""; 0], "somebody else wrote it");
+}
+
+/// The run takes a version for its own that somebody else made, with this digest, and delivers it.
+fn adopts(digest: &str) -> Turn {
+    let mut turn = Turn::begin(LEVEL);
+    turn.stages(LEVEL);
+    let labels = json!({ "flywheel.dev/run-uid": turn.run_uid() });
+    let spec = json!({ "modelName": "eta", "version": 1, "artifact": { "uri": "s3://new", "digest": digest } });
+    let version = json!({ "metadata": { "labels": labels }, "spec": spec });
+    let uid = turn.story.create(By::User, &Kind::Version, "eta-1", version);
+    turn.story.status(By::Operator, &Kind::Run, "eta-1", |s| {
+        s["modelVersion"] = json!({ "name": "eta-1", "number": 1, "uid": uid });
+    });
+    turn.judge("Pass");
+    turn.deliver(LEVEL);
+    turn
+}
+
+#[test]
+fn a_delivery_of_a_version_that_somebody_passes_off_as_the_runs_breaks_i1b() {
+    assert_eq!(broken(&adopts(MODEL).story), [""; 0], "it is what was trained");
+    let forged = adopts("sha256:forged");
+    assert_eq!(broken(&forged.story), ["I1b"]);
+    assert!(first(&forged.story).contains("delivers modelversions/eta-1"));
+}
+
+#[test]
+fn a_delivery_of_a_version_is_fine_that_is_found_again_after_the_runs_status_was_taken_away() {
+    let mut turn = Turn::judged(LEVEL);
+    let before = turn.story.get(&Kind::Run, "eta-1")["status"].clone();
+    turn.story.status(By::User, &Kind::Run, "eta-1", |s| *s = json!({}));
+    turn.story.status(By::Operator, &Kind::Run, "eta-1", |s| *s = before);
+    turn.deliver(LEVEL);
+    let mut all = broken(&turn.story);
+    all.retain(|i| *i == "I1b");
+    assert_eq!(all, [""; 0]);
 }

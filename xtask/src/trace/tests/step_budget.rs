@@ -174,7 +174,7 @@ fn what_a_person_does_just_before_a_promotion_is_followed_in_it() {
                 o["spec"]["holdReason"] = json!("looked at it");
             });
         }
-        turn.phase("Promoting", |_| {});
+        turn.promote("FullyAutomated", None);
         chatter(&mut turn, 5);
         broken(&turn.story).iter().filter(|id| **id == "I20").count()
     };

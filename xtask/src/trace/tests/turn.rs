@@ -7,6 +7,9 @@ use sha2::{Digest as _, Sha256};
 use super::story::{By, Story};
 use crate::trace::Kind;
 
+/// Digest of the model that is trained and registered.
+pub const MODEL: &str = "sha256:a";
+
 pub struct Turn {
     pub story: Story,
 }
@@ -40,9 +43,10 @@ impl Turn {
             &Kind::Revision,
             "eta-abc",
             json!({ "metadata": { "ownerReferences": owner }, "data": {
+            "model": { "name": "eta" },
             "stages": [{ "name": "train", "retry": { "limit": 2 } }, { "name": "evaluate", "retry": { "limit": 0 } }],
             "gates": [{ "name": "error", "metric": "mae", "compareTo": "Constant", "max": "5",
-                "onMissing": "Fail", "confidence": { "minSamples": 100 } }],
+                "onMissing": "Fail", "confidence": { "level": "0.95", "minSamples": 100 } }],
             "rollout": plan } }),
         );
         turn
@@ -110,9 +114,11 @@ impl Turn {
     }
 
     pub fn succeeds(&mut self, stage: &str, metrics: Value) {
+        let model = json!({ "name": "model", "type": "Model", "uri": "s3://new", "digest": MODEL });
+        let artifacts = if stage == "train" { vec![model] } else { Vec::new() };
         self.stage(stage, |s| {
             s["state"] = json!("Succeeded");
-            s["result"] = json!({ "metrics": metrics });
+            s["result"] = json!({ "metrics": metrics, "artifacts": artifacts });
         });
     }
 
@@ -120,7 +126,7 @@ impl Turn {
     pub fn stages(&mut self, level: &str) {
         self.report(
             level,
-            json!({ "name": "mae", "value": "4", "low": "3.9", "high": "4.1", "samples": 1000 }),
+            json!({ "name": "mae", "value": "4", "low": "3.9", "high": "4.1", "level": "0.95", "samples": 1000 }),
         );
     }
 
@@ -135,7 +141,7 @@ impl Turn {
     }
 
     pub fn register(&mut self) {
-        self.register_as(json!({ "uri": "s3://new" }));
+        self.register_as(json!({ "uri": "s3://new", "digest": MODEL }));
     }
 
     /// A version with this artifact.

@@ -3,8 +3,8 @@
 use flywheel_api::approval::ApprovalDecision::{Approve, Reject};
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::reference::AutomationLevel;
-use flywheel_api::{Approval, Rollout};
-use flywheel_engine::testing::{self, Ending, Kind};
+use flywheel_api::{Approval, ModelVersion, Rollout};
+use flywheel_engine::testing::{self, Ending, Kind, World};
 use serde_json::json;
 
 use super::{delivered, outcome, shop};
@@ -73,6 +73,39 @@ pub fn a_stale_approval(stage: &mut Stage) {
     });
     stage.turn();
     assert!(!delivered(stage), "it is delivered");
+}
+
+/// Somebody passes another model off as the version of a run that is still evaluating its own.
+pub fn a_forged_version(stage: &mut Stage) {
+    shop(stage);
+    stage.world.endings.insert("evaluate".to_owned(), Ending::Runs);
+    stage.turn();
+    let forged = forged(&stage.world);
+    stage.happens(|w| {
+        w.add(Kind::ModelVersion, &forged);
+    });
+    stage.world.endings.clear();
+    stage.turn();
+    stage.person("jane", Approve);
+    stage.live(4);
+    assert_eq!(outcome(stage), Some(RunOutcome::Promoted), "how the run ends");
+    assert_ne!(stage.world.binding("eta"), Some(testing::uri(7)), "it serves");
+}
+
+/// The version that the run is going to register, but for its model.
+fn forged(world: &World) -> ModelVersion {
+    let mut later = world.clone();
+    later.mistake = None;
+    later.endings.clear();
+    later.turn();
+    let mut version: ModelVersion = later.get(Kind::ModelVersion, "eta-2");
+    version.spec.artifact = testing::version(7).spec.artifact;
+    version.spec.parent = None;
+    version.status = None;
+    let metadata = &mut version.metadata;
+    (metadata.uid, metadata.resource_version) = (None, None);
+    (metadata.labels, metadata.annotations, metadata.finalizers) = (None, None, None);
+    version
 }
 
 /// An Approval of another version that had the same name.

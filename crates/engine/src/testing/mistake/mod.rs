@@ -46,6 +46,8 @@ mistakes! {
     NamesByChance = "I1",
     /// A version is registered with another digest than its attempt reported.
     DigestOfAnotherModel = "I1b",
+    /// A version that says to be of a run counts as the run's own, whatever model it carries.
+    AdoptsForgedVersion = "I1b",
     /// A gate that fails opens as if it were a dry run.
     FailedGateOpens = "I2",
     /// An Approval counts for whatever evidence is shown now.

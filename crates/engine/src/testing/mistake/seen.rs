@@ -2,7 +2,10 @@
 
 use flywheel_api::FlywheelRun;
 use flywheel_api::approval::ApprovalDecision;
+use flywheel_api::model_version::ModelArtifact;
 use flywheel_api::reference::{AutomationLevel, WaitingFor};
+use flywheel_api::stage::StageType;
+use flywheel_api::stage_contract::ArtifactType;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
@@ -44,6 +47,7 @@ pub fn run(mistake: Mistake, o: &mut RunObservation) {
             rules.for_each(|r| r.separation_of_duties = false);
         }
         Mistake::ResultOfAnyJob => name_jobs(o),
+        Mistake::AdoptsForgedVersion => believe_versions(o),
         Mistake::LevelOfTheStart => {
             let known = o.run.status.as_ref().and_then(|s| s.level);
             if let (Some(pipeline), Some(level)) = (&mut *o.pipeline, known) {
@@ -158,6 +162,24 @@ fn name_jobs(o: &mut RunObservation) {
         let found = o.jobs.iter().find(|j| j.name == reference.name);
         reference.uid = found.map(|j| j.uid.clone()).or(reference.uid.take());
     }
+}
+
+/// Versions that say to be of the run seem to carry the model that it trained.
+fn believe_versions(o: &mut RunObservation) {
+    let stages = o.run.status.iter().flat_map(|s| &s.stages);
+    let trained = stages.filter(|s| s.type_ == StageType::Train);
+    let mut artifacts = trained.filter_map(|s| s.result.as_ref()).flat_map(|r| &r.artifacts);
+    let Some(model) = artifacts.find(|a| a.type_ == ArtifactType::Model) else {
+        return;
+    };
+    let artifact = ModelArtifact {
+        uri: model.uri.clone(),
+        digest: model.digest.clone(),
+        size_bytes: model.size_bytes,
+    };
+    let run = o.run.metadata.uid.clone();
+    let own = o.versions.iter_mut().filter(|v| v.run_uid == run);
+    own.for_each(|v| v.artifact.clone_from(&artifact));
 }
 
 /// Policies seem to be of the generation that was judged.
