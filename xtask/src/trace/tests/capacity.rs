@@ -88,8 +88,13 @@ fn two_rollouts_that_work_on_one_target_break_i17() {
         let uid = if target.is_empty() { uid } else { target.to_owned() };
         let object: Value = json!({ "spec": { "plan": plan }, "status": { "targetUid": uid } });
         turn.story.create(By::User, &Kind::Rollout, "eta-2", object);
-        turn.story
-            .status(By::Operator, &Kind::Rollout, "eta-2", |s| s["phase"] = json!(phase));
+        let index = if phase == "Promoting" { 2 } else { 0 };
+        turn.story.status(By::Operator, &Kind::Rollout, "eta-2", |s| {
+            s["phase"] = json!(phase);
+            // Without replicas it may begin at full weight.
+            s["baselineReplicas"] = json!(0);
+            s["step"] = json!({ "index": index });
+        });
         broken(&turn.story)
     };
     assert_eq!(both("Queued", ""), [""; 0]);
