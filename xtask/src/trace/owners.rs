@@ -7,7 +7,7 @@ use flywheel_api::names;
 use flywheel_api::rollout::RolloutPhase;
 use serde_json::Value;
 
-use super::json::{changes, label, list, text, uid};
+use super::json::{changes, label, lies_in, list, text, uid};
 use super::moments::just_before;
 use super::{Finding, Key, Kind, Rule, Step, World, binding};
 
@@ -220,7 +220,7 @@ impl Owners {
 
 fn only_status(step: &Step) -> Option<Finding> {
     let all = changes(step.before.as_deref(), step.after.as_deref());
-    let foreign = all.iter().find(|c| !c.path.starts_with("status"))?;
+    let foreign = all.iter().find(|c| !lies_in(&c.path, "status"))?;
     let message = format!("a write of the status of {} also changes {foreign}", step.key);
     Some(Finding::new(I15, message))
 }
@@ -262,7 +262,7 @@ fn itself(step: &Step, fields: &[&str]) -> Result<(), Finding> {
         return Ok(());
     }
     let all = changes(step.before.as_deref(), step.after.as_deref());
-    match all.iter().find(|c| !fields.iter().any(|f| c.path.starts_with(f))) {
+    match all.iter().find(|c| !fields.iter().any(|f| lies_in(&c.path, f))) {
         None => Ok(()),
         Some(foreign) => Err(Finding::new(
             I15,

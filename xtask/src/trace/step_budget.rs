@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use flywheel_api::names;
 use serde_json::Value;
 
-use super::json::{changes, int, label, named, text, uid};
+use super::json::{changes, int, label, lies_in, named, text, uid};
 use super::{Finding, Kind, Rule, Step, World};
 
 const I20: &str = "I20";
@@ -201,7 +201,7 @@ fn is_status(step: &Step) -> bool {
     step.subresource == "status"
         || changes(step.before.as_deref(), step.after.as_deref())
             .iter()
-            .all(|c| c.path.starts_with("status"))
+            .all(|c| lies_in(&c.path, "status"))
 }
 
 /// Whether the administrator's brake came or went, as a status says.

@@ -162,6 +162,25 @@ fn other_fields_of_the_target_break_i15() {
 }
 
 #[test]
+fn the_pull_policy_beside_an_image_that_is_the_binding_breaks_i15() {
+    let written = |field: &str| {
+        let mut turn = Turn::at_last_step();
+        turn.promote(LEVEL, None);
+        turn.story.patch(By::User, &Kind::Rollout, "eta-1", |o| {
+            o["spec"]["plan"]["binding"] = json!({ "type": "DeploymentImage", "container": "app" });
+            o["status"]["baseline"]["value"] = json!("x");
+            o["status"]["candidate"]["value"] = json!("y");
+        });
+        turn.story.patch(By::Operator, &Kind::Deployment, "eta", |o| {
+            o["spec"]["template"]["spec"]["containers"][0][field] = json!("y");
+        });
+        broken(&turn.story)
+    };
+    assert_eq!(written("image"), [""; 0]);
+    assert_eq!(written("imagePullPolicy"), ["I15"]);
+}
+
+#[test]
 fn replicas_are_the_operators_where_the_plan_shrinks_the_baseline() {
     let mut turn = Turn::held();
     turn.story.patch(By::User, &Kind::Rollout, "eta-1", |o| {
