@@ -182,6 +182,10 @@ impl Fold {
             let gone = self.collected(request);
             let uids = list(&request.answer, "/items").iter().map(|o| uid(o).to_owned());
             self.collected.extend(uids);
+            if gone.is_empty() && request.operator {
+                // What was in it the log does not tell, or nothing; that the operator asked for it is to be seen.
+                return vec![self.step(revision, request, request.key.clone(), None)];
+            }
             return gone
                 .into_iter()
                 .map(|(key, after)| self.step(revision, request, key, after))
