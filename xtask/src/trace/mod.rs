@@ -44,6 +44,7 @@ pub mod leaving;
 pub mod levels;
 pub mod lineage;
 pub mod loops;
+mod lost;
 pub mod moments;
 pub mod order;
 pub mod orphans;
