@@ -30,6 +30,7 @@
 //!
 //! Each file says what is judged and what the log cannot show.
 
+mod answers;
 pub mod approvals;
 pub mod attempts;
 pub mod audit;
