@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::audit::{self, Request};
 use super::json::{changes, list, text, uid};
+use super::lost::{self, Fate};
 use super::world::{Key, World};
 
 /// One write, or a refused try.
@@ -149,10 +150,11 @@ impl History {
         }
         // Stable: requests without a revision of their own stay behind what was logged before them.
         ordered.sort_by_key(|(revision, _)| *revision);
-        let mut fold = Fold::default();
+        let (mut fold, mut fates) = (Fold::default(), lost::fates(&ordered));
         let steps = ordered
             .into_iter()
-            .flat_map(|(revision, r)| fold.steps(revision, &r))
+            .enumerate()
+            .flat_map(|(place, (revision, r))| fold.steps(revision, &r, fates.remove(&place)))
             .collect();
         Self { steps }
     }
@@ -179,15 +181,19 @@ struct Fold {
     /// UIDs of what was deleted with its collection.
     collected: HashSet<String>,
     /// Writes whose outcome nobody was told: their client went away, or the answer came too late.
-    lost: HashMap<Key, Request>,
+    lost: HashMap<Key, Vec<Request>>,
 }
 
 impl Fold {
-    fn steps(&mut self, revision: u64, request: &Request) -> Vec<Step> {
+    fn steps(&mut self, revision: u64, request: &Request, fate: Option<Fate>) -> Vec<Step> {
         if request.verb == "deletecollection" && request.code < 400 {
             let gone = self.collected(request);
             let uids = list(&request.answer, "/items").iter().map(|o| uid(o).to_owned());
             self.collected.extend(uids);
+            if gone.is_empty() && request.operator {
+                // What was in it the log does not tell, or nothing; that the operator asked for it is to be seen.
+                return vec![self.step(revision, request, request.key.clone(), None)];
+            }
             return gone
                 .into_iter()
                 .map(|(key, after)| self.step(revision, request, key, after))
@@ -204,58 +210,64 @@ impl Fold {
             false => self.world.get(&key).cloned(),
         };
         if request.code >= 500 {
-            self.lost.insert(key.clone(), request.clone());
-            return vec![self.step(revision, request, key, after)];
+            let refused = self.step(revision, request, key, after);
+            let made = fate.and_then(|fate| self.settled(revision, request, &fate));
+            if made.is_none() {
+                self.lose(request);
+            }
+            return [refused].into_iter().chain(made).collect();
         }
         // A refusal says nothing of the object.
-        let lost = (request.code < 400).then(|| self.lost.remove(&key)).flatten();
-        let late = lost.and_then(|lost| self.late(revision, lost, request, after.as_deref()));
+        let late = match request.code < 400 {
+            true => self.late(revision, request, after.as_deref()),
+            false => Vec::new(),
+        };
         late.into_iter()
             .chain([self.step(revision, request, key, after)])
             .collect()
     }
 
-    /// A write without known outcome was made after all, if the next write on its object answers with more than it can
-    /// have changed itself: the API server keeps writes of a status and of the rest apart.
-    fn late(&mut self, revision: u64, lost: Request, next: &Request, after: Option<&Value>) -> Option<Step> {
-        let before = self.world.get(&next.key)?.clone();
-        let (of_status, was_status) = (next.subresource == "status", lost.subresource == "status");
-        if of_status && was_status {
-            return self.late_status(revision, lost, next, &before);
-        }
-        if of_status == was_status {
-            return None;
-        }
-        let (mut between, status) = if of_status {
-            (after?.clone(), before.get("status"))
-        } else {
-            ((*before).clone(), after?.get("status"))
+    /// The creation or the deletion that a lost request made after all.
+    fn settled(&mut self, revision: u64, lost: &Request, fate: &Fate) -> Option<Step> {
+        let known = self.world.get(&lost.key).cloned();
+        let (code, after) = match (lost.verb.as_str(), known) {
+            ("create", None) => (201, Some(fate.born(lost)?)),
+            ("create", Some(_)) | (_, None) => return None,
+            (_, Some(object)) => (200, fate.left(lost, &object)?),
         };
-        let fields = between.as_object_mut()?;
-        match status {
-            Some(status) => drop(fields.insert("status".to_owned(), status.clone())),
-            None => drop(fields.remove("status")),
-        }
-        if changes(Some(&before), Some(&between)).is_empty() {
-            return None;
-        }
-        let made = Request { code: 200, ..lost };
-        Some(self.step(revision, &made, next.key.clone(), Some(Arc::new(between))))
+        let made = Request { code, ..lost.clone() };
+        Some(self.step(revision, &made, lost.key.clone(), after.map(Arc::new)))
     }
 
-    /// A status without known outcome was written after all, if the next one replaces a version that nobody knows of.
-    fn late_status(&mut self, revision: u64, lost: Request, next: &Request, before: &Value) -> Option<Step> {
-        let of = |object| text(object, "/metadata/resourceVersion");
-        let replaced = of(&next.body);
-        let unknown = next.code < 400 && !replaced.is_empty() && replaced != of(before);
-        if !unknown || of(&lost.body) != of(before) {
-            return None;
+    /// Keeps a lost write until the next one on its object tells of it.
+    fn lose(&mut self, request: &Request) {
+        if !matches!(request.verb.as_str(), "update" | "patch") {
+            return;
         }
-        let mut between = before.clone();
-        let status = lost.body.get("status")?.clone();
-        between.as_object_mut()?.insert("status".to_owned(), status);
-        let made = Request { code: 200, ..lost };
-        Some(self.step(revision, &made, next.key.clone(), Some(Arc::new(between))))
+        let of_status = |r: &Request| r.subresource == "status";
+        let known = self.lost.entry(request.key.clone()).or_default();
+        known.retain(|other| of_status(other) != of_status(request));
+        known.push(request.clone());
+    }
+
+    /// The lost writes on an object that the next one shows to have been made.
+    fn late(&mut self, revision: u64, next: &Request, after: Option<&Value>) -> Vec<Step> {
+        let all = self.lost.remove(&next.key).unwrap_or_default();
+        let mut steps = Vec::new();
+        for (place, lost) in all.iter().enumerate() {
+            let replaced = lost::replaced(all.iter().skip(place + 1).chain([next]));
+            let Some(before) = self.world.get(&next.key).cloned() else {
+                break;
+            };
+            if let Some(between) = lost::between(&before, lost, replaced, next, after) {
+                let made = Request {
+                    code: 200,
+                    ..lost.clone()
+                };
+                steps.push(self.step(revision, &made, next.key.clone(), Some(Arc::new(between))));
+            }
+        }
+        steps
     }
 
     fn step(&mut self, revision: u64, request: &Request, key: Key, after: Option<Arc<Value>>) -> Step {
@@ -339,7 +351,7 @@ fn still_there(request: &Request, object: &Value) -> bool {
 }
 
 /// The object as a deletion leaves it while it has finalizers.
-fn leaving(object: &Value, at: &str) -> Value {
+pub(super) fn leaving(object: &Value, at: &str) -> Value {
     let mut object = object.clone();
     if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
         metadata.entry("deletionTimestamp").or_insert_with(|| json!(at));

@@ -90,8 +90,16 @@ const NOISE: [&str; 6] = [
 pub fn changes(before: Option<&Value>, after: Option<&Value>) -> Vec<Change> {
     let mut found = Vec::new();
     compare(String::new(), before, after, &mut found);
-    found.retain(|c| !NOISE.iter().any(|noise| c.path.starts_with(noise)));
+    found.retain(|c| !NOISE.iter().any(|noise| lies_in(&c.path, noise)));
     found
+}
+
+/// Whether what changed at this path is the field or lies in it: `image` is no part of `imagePullPolicy`. A field that
+/// ends in `/` stands for all keys of a map that begin so.
+#[must_use]
+pub fn lies_in(path: &str, field: &str) -> bool {
+    path.strip_prefix(field)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']) || field.ends_with('/'))
 }
 
 fn compare(path: String, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Change>) {
@@ -182,6 +190,26 @@ mod tests {
                 "spec.replicas: 1 → 2",
             ]
         );
+    }
+
+    #[test]
+    fn a_field_whose_name_begins_like_another_is_no_part_of_it() {
+        for (path, field, expected) in [
+            ("spec.image", "spec.image", true),
+            ("spec.imagePullPolicy", "spec.image", false),
+            ("spec.env[MODEL].value", "spec.env[MODEL]", true),
+            ("spec.env[MODEL_2].value", "spec.env[MODEL]", false),
+            ("metadata.finalizers[0]", "metadata.finalizers", true),
+            (
+                "metadata.labels.flywheel.dev/target",
+                "metadata.labels.flywheel.dev/",
+                true,
+            ),
+            ("metadata.labels.app", "metadata.labels.flywheel.dev/", false),
+            ("metadata", "metadata.labels", false),
+        ] {
+            assert_eq!(lies_in(path, field), expected, "{path} in {field}");
+        }
     }
 
     #[test]

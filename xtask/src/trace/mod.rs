@@ -31,6 +31,7 @@
 //!
 //! Each file says what is judged and what the log cannot show.
 
+mod answers;
 pub mod approvals;
 pub mod attempts;
 pub mod audit;
@@ -45,6 +46,7 @@ pub mod leaving;
 pub mod levels;
 pub mod lineage;
 pub mod loops;
+mod lost;
 pub mod moments;
 pub mod order;
 pub mod orphans;

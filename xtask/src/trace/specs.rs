@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::approvals::record;
 use super::gates::{delivers, leaves};
-use super::json::{changes, int, list, named, text, uid};
+use super::json::{changes, int, lies_in, list, named, text, uid};
 use super::moments::Moments;
 use super::tables::{PERSON_DELIVERS, PERSON_TRAINS};
 use super::{Finding, Kind, Rule, Step, World, binding};
@@ -51,8 +51,7 @@ impl Template {
         let all = changes(self.spec(), other.spec());
         all.iter().all(|c| {
             let path = format!("spec.template.{}", c.path);
-            // Where the list or the map is there for our entry alone, it is the path of the list that changes.
-            ours.iter().any(|o| path.starts_with(o.as_str()))
+            ours.iter().any(|o| lies_in(&path, o))
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The one write of the status goes to the step, the other says that it is reached. Every further one needs a cause: the
 //! first step also learns the UID of its candidate; what is waited for at a step, such as its shortest time or a person,
-//! is said and taken back; a check that was asked has an answer; and what others do is followed: they write the Rollout,
+//! is said and taken back; a check that was due has an answer; and what others do is followed: they write the Rollout,
 //! its target, its candidate, an Approval or another Rollout of the target, or pods are lost. Other phases than steps are
 //! judged by the same rule, with what each of them takes.
 //!
@@ -13,7 +13,8 @@ use std::collections::{BTreeSet, HashMap};
 use flywheel_api::names;
 use serde_json::Value;
 
-use super::json::{changes, int, label, named, text, uid};
+use super::answers::{Turn, answers};
+use super::json::{changes, int, label, lies_in, named, text, uid};
 use super::{Finding, Kind, Rule, Step, World};
 
 const I20: &str = "I20";
@@ -42,8 +43,6 @@ const USUAL: [&str; 6] = [
     "Progressing",
     "Promoting",
 ];
-/// Parts of a status that hold what was asked of a metric provider.
-const CHECKS: &str = "/status/checks";
 
 /// The present step of each Rollout, by its namespace and its UID.
 #[derive(Debug, Default)]
@@ -59,7 +58,10 @@ struct Account {
     first: bool,
     status: usize,
     candidate: usize,
+    /// Writes that bring an answer of a check that was due.
     answers: usize,
+    /// Checks that were answered here for the first time, and since when the traffic was as it was.
+    firsts: BTreeSet<(String, String)>,
     causes: usize,
     /// Causes since the last write of the status, and between that one and the one before: what somebody does just before
     /// the place changes is followed after it.
@@ -102,7 +104,7 @@ impl StepBudget {
         }
         (account.former, account.recent) = (recent, 0);
         account.status += usize::from(!is_brake(step));
-        account.answers += usize::from(rollout.pointer(CHECKS) != step.earlier().pointer(CHECKS));
+        account.answers += usize::from(account.hears(step));
         account.waits.extend(waits(rollout));
         let most = account.most();
         account.excess(&format!("the status of {}", step.key), account.status, most)
@@ -138,6 +140,20 @@ impl StepBudget {
 }
 
 impl Account {
+    /// Whether a write brings an answer of a check that was due: the first one since the traffic is as it is, or one whose
+    /// interval has passed.
+    fn hears(&mut self, step: &Step) -> bool {
+        let mut due = false;
+        for answer in answers(step) {
+            due |= match answer.turn {
+                Turn::First => self.firsts.insert((answer.check.to_owned(), answer.since.to_owned())),
+                Turn::Due => true,
+                Turn::Early(..) => false,
+            };
+        }
+        due
+    }
+
     /// More writes than are enough, the first time.
     fn excess(&mut self, what: &str, writes: usize, most: usize) -> Option<Finding> {
         if self.told || writes <= most {
@@ -201,7 +217,7 @@ fn is_status(step: &Step) -> bool {
     step.subresource == "status"
         || changes(step.before.as_deref(), step.after.as_deref())
             .iter()
-            .all(|c| c.path.starts_with("status"))
+            .all(|c| lies_in(&c.path, "status"))
 }
 
 /// Whether the administrator's brake came or went, as a status says.

@@ -346,9 +346,3 @@ fn levels_are_allowed(write: &Write, ceiling: AutomationLevel) {
         );
     }
 }
-
-/// Never fewer ready pods than the target serves with: the operator's own writes take none away.
-pub fn capacity(world: &World, full: i64) {
-    let ready = world.ready("eta") + world.ready("eta-candidate");
-    assert!(ready >= full, "{ready} of {full} pods are ready");
-}

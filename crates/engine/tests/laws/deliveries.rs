@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::check::{Laws, capacity};
+use crate::check::Laws;
 use crate::moves::{Move, of_delivery};
 use crate::shop::{condition, delivery, phase, rollout};
 
@@ -49,6 +49,31 @@ fn heal(world: &mut World) {
     world.run_deployments();
 }
 
+/// Pods that are ready and go on serving: what a Deployment does not ask for any more is on its way out.
+fn serving(world: &World) -> i64 {
+    let of = |name: &str| {
+        let deployment = world.raw(&(Kind::Deployment, name.to_owned()));
+        let wanted = deployment.map_or(0, |d| d["spec"]["replicas"].as_i64().unwrap_or(1));
+        wanted.min(world.ready(name))
+    };
+    of("eta") + of("eta-candidate")
+}
+
+/// Never fewer ready pods than the target serves with: the operator's own writes take none away.
+fn capacity(world: &World, full: i64) {
+    let ready = serving(world);
+    assert!(ready >= full, "{ready} of {full} pods are ready");
+}
+
+/// Whether the plan's deadline has passed: then the candidate goes before the baseline is whole, because nothing else would
+/// help.
+fn overdue(world: &World) -> bool {
+    let asked: Rollout = world.get(Kind::Rollout, "second");
+    let since = asked.status.unwrap_or_default().progress_since;
+    let waited = since.map(|since| world.now.duration_since(since.0).as_secs());
+    waited.is_some_and(|waited| waited >= asked.spec.plan.progress_deadline_seconds)
+}
+
 fn serves(world: &World) -> i64 {
     match world.binding("eta").as_deref() {
         Some("s3://models/eta/1") => 1,
@@ -67,15 +92,17 @@ proptest! {
     ) {
         let mut world = delivery(&plan);
         let mut laws = Laws::default();
+        let scaled = moves.iter().any(|m| matches!(m, Move::Scale(_)));
+        let lost = moves.iter().any(|m| matches!(m, Move::Lose(_)));
         for step in &moves {
             let braked = world.settings.brake.engaged;
-            let before = world.ready("eta") + world.ready("eta-candidate");
+            let before = serving(&world);
             step.make(&mut world);
             laws.check(&world, braked && step.is_operators());
-            // Past the deadline the candidate goes before the baseline is whole: nothing else would help.
-            let back = phase(&world, "second") == RolloutPhase::RollingBack;
+            // A status that was lost does not tell any more that the plan took pods of the baseline.
+            let back = phase(&world, "second") == RolloutPhase::RollingBack && (lost || overdue(&world));
             let full = i64::from(rollout(&world, "second").baseline_replicas.unwrap_or(0));
-            if step.is_operators() && !back && !moves.iter().any(|m| matches!(m, Move::Scale(_))) && before >= full {
+            if step.is_operators() && !back && !scaled && before >= full {
                 capacity(&world, full);
             }
         }

@@ -240,3 +240,180 @@ fn a_status_whose_answer_was_lost_is_not_taken_for_the_next_one() {
     assert_eq!(made.later()["status"]["checks"], json!([]));
     assert_eq!(made.later(), status.earlier());
 }
+
+/// The API server makes the write, and answers with an error.
+fn lose(request: &mut Request) {
+    request.code = 504;
+    request.body = std::mem::replace(&mut request.answer, json!({ "kind": "Status" }));
+}
+
+#[test]
+fn a_job_whose_creation_was_answered_with_an_error_counts_as_the_one_of_its_attempt() {
+    let made = |again: bool| {
+        let mut turn = Turn::begin("FullyAutomated");
+        turn.intend("train", 1, "FullyAutomated");
+        turn.job("train", 1);
+        let mut jobs = turn.story.requests.iter_mut().filter(|r| r.key.kind == Kind::Job);
+        lose(jobs.next().expect("a creation"));
+        turn.job_ends("train", 1, "Complete");
+        if again {
+            turn.story.delete(By::User, &Kind::Job, "eta-1-train-1");
+            turn.job("train", 1);
+        }
+        super::broken(&turn.story)
+    };
+    assert_eq!(made(false), [""; 0]);
+    assert_eq!(made(true), ["I1"]);
+}
+
+#[test]
+fn a_creation_that_was_refused_before_another_one_made_the_object_is_not_made_up() {
+    let mut story = Story::new();
+    story.refused(By::Operator, "create", &Kind::Job, "j", 503);
+    story.create(By::User, &Kind::Job, "j", json!({}));
+    story.refused(By::Operator, "create", &Kind::Job, "j", 503);
+    story.status(By::User, &Kind::Job, "j", |s| *s = json!({ "active": 1 }));
+    let codes: Vec<u16> = story.history().steps.iter().map(|s| s.code).collect();
+    assert_eq!(codes, [503, 201, 503, 200]);
+}
+
+#[test]
+fn a_candidate_whose_deletion_was_answered_with_an_error_is_left_only_if_somebody_still_writes_on_it() {
+    let let_go = |made: bool| {
+        let mut turn = Turn::held();
+        let candidate = turn.story.uid(&Kind::Deployment, "eta-candidate");
+        turn.story.delete(By::User, &Kind::Rollout, "eta-1");
+        turn.phase("RollingBack", |_| {});
+        turn.story
+            .refused(By::Operator, "delete", &Kind::Deployment, "eta-candidate", 504);
+        let last = turn.story.requests.last_mut().expect("a request");
+        last.body = json!({ "preconditions": { "uid": candidate } });
+        if !made {
+            turn.story.status(By::User, &Kind::Deployment, "eta-candidate", |s| {
+                *s = json!({ "readyReplicas": 1 });
+            });
+        }
+        turn.phase("Aborted", |_| {});
+        turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
+            o["metadata"]["finalizers"] = json!([]);
+        });
+        super::broken(&turn.story)
+    };
+    assert_eq!(let_go(true), [""; 0]);
+    assert_eq!(let_go(false), ["I14"]);
+}
+
+#[test]
+fn an_object_that_was_made_anew_was_deleted_before_whatever_was_answered() {
+    let mut story = Story::new();
+    story.create(By::User, &Kind::Job, "j", json!({}));
+    story.delete(By::User, &Kind::Job, "j");
+    lose(story.requests.last_mut().expect("a request"));
+    story.create(By::User, &Kind::Job, "j", json!({}));
+    let history = story.history();
+    let steps = history.steps.iter();
+    let shapes: Vec<_> = steps
+        .map(|s| (s.verb.as_str(), s.code, s.before.is_some(), s.after.is_some()))
+        .collect();
+    assert_eq!(
+        shapes,
+        [
+            ("create", 201, false, true),
+            ("delete", 504, true, true),
+            ("delete", 200, true, false),
+            ("create", 201, false, true),
+        ]
+    );
+}
+
+#[test]
+fn an_object_is_on_its_way_out_although_its_deletion_and_its_end_were_answered_with_errors() {
+    let mut turn = Turn::held();
+    turn.story.delete(By::User, &Kind::Rollout, "eta-1");
+    lose(turn.story.requests.last_mut().expect("a request"));
+    turn.phase("RollingBack", |_| {});
+    turn.story.delete(By::Operator, &Kind::Deployment, "eta-candidate");
+    turn.phase("Aborted", |_| {});
+    turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
+        o["metadata"]["finalizers"] = json!([]);
+    });
+    lose(turn.story.requests.last_mut().expect("a request"));
+    let history = turn.story.history();
+    let marked = history.steps.iter().find(|s| s.verb == "delete" && s.code == 200);
+    let marked = marked.expect("the deletion was made");
+    assert!(!marked.operator && !marked.later()["metadata"]["deletionTimestamp"].is_null());
+    let last = history.steps.last().expect("a step");
+    assert!(last.operator && last.code == 200 && last.after.is_none());
+    assert!(check(&history).is_empty(), "{}", render(&history, &check(&history)));
+}
+
+/// The API server makes a write for a version of the object, and answers with an error.
+fn lose_of(turn: &mut Turn, version: &serde_json::Value, body: serde_json::Value) {
+    let last = turn.story.requests.last_mut().expect("a request");
+    lose(last);
+    last.body = body;
+    last.body["metadata"]["resourceVersion"] = version.clone();
+}
+
+/// The version of the Rollout.
+fn version(turn: &Turn) -> serde_json::Value {
+    turn.story.get(&Kind::Rollout, "eta-1")["metadata"]["resourceVersion"].clone()
+}
+
+#[test]
+fn of_a_write_and_a_status_whose_answers_were_lost_both_are_found() {
+    let mut turn = Turn::held();
+    let before = version(&turn);
+    turn.story.patch(By::Operator, &Kind::Rollout, "eta-1", |o| {
+        o["metadata"]["annotations"] = json!({ "flywheel.dev/begun": "{}" });
+    });
+    lose_of(&mut turn, &before, json!({}));
+    let marked = version(&turn);
+    turn.phase("Holding", |s| s["step"]["holdReason"] = json!("MinDuration"));
+    let status = turn.story.get(&Kind::Rollout, "eta-1")["status"].clone();
+    lose_of(&mut turn, &marked, json!({ "status": status }));
+    let told = version(&turn);
+    turn.phase("RollingBack", |_| {});
+    turn.story.requests.last_mut().expect("a request").body = json!({ "metadata": { "resourceVersion": told } });
+    let history = turn.story.history();
+    let [.., mark, waits, back] = history.steps.as_slice() else {
+        panic!("three steps");
+    };
+    assert_eq!((mark.verb.as_str(), mark.code), ("patch", 200));
+    assert_eq!((waits.subresource.as_str(), waits.code), ("status", 200));
+    assert_eq!(mark.later()["status"], mark.earlier()["status"]);
+    assert_eq!(waits.later()["status"]["step"]["holdReason"], json!("MinDuration"));
+    assert_eq!(waits.later(), back.earlier());
+    assert!(check(&history).is_empty(), "{}", render(&history, &check(&history)));
+}
+
+/// A patch of the operator whose answer was lost, and another patch after it.
+fn patched(lost: serde_json::Value, by: By, next: serde_json::Value) -> Vec<&'static str> {
+    let mut turn = Turn::held();
+    for (by, mut body, is_lost) in [(By::Operator, lost, true), (by, next, false)] {
+        let before = version(&turn);
+        turn.story.patch(by, &Kind::Rollout, "eta-1", |o| {
+            for part in ["metadata", "spec"] {
+                let fields = body[part].as_object().cloned().unwrap_or_default();
+                fields.into_iter().for_each(|(key, value)| o[part][key] = value);
+            }
+        });
+        body["metadata"]["resourceVersion"] = before.clone();
+        match is_lost {
+            true => lose_of(&mut turn, &before, body),
+            false => turn.story.requests.last_mut().expect("a request").body = body,
+        }
+    }
+    super::broken(&turn.story)
+}
+
+#[test]
+fn a_patch_whose_answer_was_lost_is_not_taken_for_the_next_patch() {
+    let mark = json!({ "metadata": { "annotations": { "flywheel.dev/begun": "{}" } } });
+    let hold = json!({ "spec": { "holdReason": "x" } });
+    let abort = json!({ "spec": { "desiredState": "Abort" } });
+    let label = json!({ "metadata": { "labels": { "a": "b" } } });
+    assert_eq!(patched(mark.clone(), By::Operator, abort), [""; 0]);
+    assert_eq!(patched(mark, By::User, label.clone()), [""; 0]);
+    assert_eq!(patched(hold, By::User, label), ["I15"]);
+}

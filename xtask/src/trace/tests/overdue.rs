@@ -10,9 +10,9 @@ use crate::trace::Kind;
 fn works(turn: &mut Turn, seconds: i64) {
     for _ in 0..seconds / 10 {
         turn.story.wait(10);
-        let now = turn.story.second();
+        let look = turn.story.requests.len();
         turn.story.status(By::Operator, &Kind::Policy, "airports", |s| {
-            s["conditions"] = json!([{ "type": "Ready", "lastTransitionTime": now, "message": now }]);
+            s["conditions"] = json!([{ "type": "Ready", "message": format!("look {look}") }]);
         });
     }
 }

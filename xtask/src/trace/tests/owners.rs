@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::story::By;
 use super::turn::Turn;
 use super::{broken, first};
-use crate::trace::Kind;
+use crate::trace::{History, Kind, check};
 
 const LEVEL: &str = "FullyAutomated";
 
@@ -108,6 +108,49 @@ fn objects_that_are_none_of_its_business_break_i9() {
     }
 }
 
+/// What is found in a request of which the log holds who asked for what, and no object.
+fn brief(verb: &str, group: &str, resource: &str, part: &str) -> Vec<&'static str> {
+    let line = json!({ "stage": "ResponseComplete", "level": "Metadata", "verb": verb, "requestURI": "/",
+        "user": { "username": "operator" }, "userAgent": "flywheel-operator/0.1.0", "responseStatus": { "code": 201 },
+        "stageTimestamp": "2026-01-01T00:00:00.000000Z",
+        "objectRef": { "namespace": "a", "name": "x", "apiGroup": group, "resource": resource, "subresource": part } });
+    let history = History::parse(format!("{line}\n").as_bytes(), None).expect("audit events");
+    check(&history).iter().map(|v| v.invariant).collect()
+}
+
+#[test]
+fn requests_of_which_the_log_holds_no_object_break_i9() {
+    for (verb, group, resource, part) in [
+        ("create", "", "secrets", ""),
+        ("update", "", "secrets", ""),
+        ("patch", "", "secrets", ""),
+        ("delete", "", "secrets", ""),
+        ("deletecollection", "", "secrets", ""),
+        ("create", "", "serviceaccounts", "token"),
+        ("create", "", "pods", "eviction"),
+        ("create", "", "pods", "exec"),
+        ("update", "flywheel.dev", "modelversions", "another"),
+        ("deletecollection", "batch", "jobs", ""),
+    ] {
+        assert_eq!(brief(verb, group, resource, part), ["I9"], "{verb} {resource}/{part}");
+    }
+    for (verb, group, resource) in [
+        ("create", "events.k8s.io", "events"),
+        ("patch", "events.k8s.io", "events"),
+        ("update", "coordination.k8s.io", "leases"),
+    ] {
+        assert_eq!(brief(verb, group, resource, ""), [""; 0], "{verb} {resource}");
+    }
+}
+
+#[test]
+fn a_write_that_changes_nothing_needs_no_right() {
+    let mut turn = Turn::held();
+    turn.story.again(By::Operator, &Kind::Deployment, "eta");
+    turn.story.requests.last_mut().expect("a request").subresource = String::new();
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
 #[test]
 fn a_target_that_no_rollout_holds_must_not_be_written() {
     let mut turn = Turn::judged(LEVEL);
@@ -159,6 +202,25 @@ fn other_fields_of_the_target_break_i15() {
         turn.story.patch(By::Operator, &Kind::Deployment, "eta", case);
         assert_eq!(broken(&turn.story), ["I15"], "case {index}");
     }
+}
+
+#[test]
+fn the_pull_policy_beside_an_image_that_is_the_binding_breaks_i15() {
+    let written = |field: &str| {
+        let mut turn = Turn::at_last_step();
+        turn.promote(LEVEL, None);
+        turn.story.patch(By::User, &Kind::Rollout, "eta-1", |o| {
+            o["spec"]["plan"]["binding"] = json!({ "type": "DeploymentImage", "container": "app" });
+            o["status"]["baseline"]["value"] = json!("x");
+            o["status"]["candidate"]["value"] = json!("y");
+        });
+        turn.story.patch(By::Operator, &Kind::Deployment, "eta", |o| {
+            o["spec"]["template"]["spec"]["containers"][0][field] = json!("y");
+        });
+        broken(&turn.story)
+    };
+    assert_eq!(written("image"), [""; 0]);
+    assert_eq!(written("imagePullPolicy"), ["I15"]);
 }
 
 #[test]

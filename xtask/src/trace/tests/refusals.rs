@@ -31,7 +31,10 @@ fn trying_again_after_others_wrote_something_is_fine() {
     };
     assert_eq!(refused(403, 30, others), [""; 0]);
     let own = |turn: &mut Turn| {
-        turn.stage("train", |s| s["failure"] = serde_json::json!({ "reason": "Refused" }));
+        let number = turn.story.requests.len();
+        turn.stage("train", |s| {
+            s["failure"] = serde_json::json!({ "reason": format!("refused at {number}") });
+        });
     };
     assert_eq!(refused(403, 30, own), ["I20"], "its own writes are no reason");
 }

@@ -151,6 +151,26 @@ fn a_step_that_is_left_although_the_target_became_another_breaks_i16() {
 }
 
 #[test]
+fn a_step_that_is_left_although_the_pull_policy_beside_its_image_changed_breaks_i16() {
+    let left = |field: &str| {
+        let mut turn = Turn::held();
+        turn.story.patch(By::User, &Kind::Rollout, "eta-1", |o| {
+            o["spec"]["plan"]["binding"] = json!({ "type": "DeploymentImage", "container": "app" });
+        });
+        turn.story.wait(30);
+        turn.story.patch(By::User, &Kind::Deployment, "eta", |o| {
+            o["spec"]["template"]["spec"]["containers"][0][field] = json!("y");
+        });
+        turn.story.wait(30);
+        turn.checks(&[("errors", "Pass")]);
+        turn.next_step(LEVEL, None);
+        broken(&turn.story)
+    };
+    assert_eq!(left("image"), [""; 0], "the field of Flywheel's");
+    assert_eq!(left("imagePullPolicy"), ["I16"]);
+}
+
+#[test]
 fn a_step_that_begins_again_after_the_target_changed_is_fine() {
     let mut turn = Turn::held();
     turn.story.wait(30);

@@ -63,6 +63,28 @@ fn every_answer_of_a_check_may_be_written() {
 }
 
 #[test]
+fn an_answer_that_was_not_due_is_no_cause() {
+    let mut turn = second_step();
+    turn.story.patch(By::User, &Kind::Rollout, "eta-1", |o| {
+        o["spec"]["plan"]["checks"][0]["interval"] = json!("30s");
+    });
+    for _ in 0..12 {
+        turn.checks(&[("errors", "Pass")]);
+    }
+    assert!(broken(&turn.story).contains(&"I20"), "{:?}", broken(&turn.story));
+}
+
+#[test]
+fn a_check_that_is_forgotten_and_answered_anew_is_no_cause() {
+    let mut turn = second_step();
+    for _ in 0..5 {
+        turn.checks(&[("errors", "Pass")]);
+        turn.phase("Holding", |s| s["checks"] = json!([]));
+    }
+    assert_eq!(broken(&turn.story), ["I20"]);
+}
+
+#[test]
 fn what_others_do_is_followed() {
     let others: [fn(&mut Turn, usize); 3] = [
         |turn, n| {
