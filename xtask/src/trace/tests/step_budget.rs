@@ -7,10 +7,12 @@ use crate::trace::Kind;
 
 /// The operator says so many new things about the Rollout.
 fn chatter(turn: &mut Turn, times: usize) {
-    for number in 0..times {
+    for _ in 0..times {
         let phase = turn.story.get(&Kind::Rollout, "eta-1")["status"]["phase"].clone();
         turn.phase(phase.as_str().expect("a phase"), |s| {
-            s["outcomeReason"] = json!(format!("thought {number}"));
+            // Something new each time.
+            let thoughts = s["outcomeReason"].as_str().unwrap_or_default();
+            s["outcomeReason"] = json!(format!("{thoughts}."));
         });
     }
 }
