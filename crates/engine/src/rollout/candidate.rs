@@ -270,13 +270,17 @@ pub(super) fn restore_status(draft: &mut Draft<'_>, candidate: &Deployment) -> b
     let steps = &draft.plan().strategy.steps;
     let step = usize::try_from(index).ok().and_then(|i| steps.get(i));
     let live = draft.o.target.as_ref();
+    // What the plan takes from the baseline at that step, also if the target asks for all of it again already: its pods need
+    // not be back.
+    let weight = step.or(steps.last()).map_or(100, |s| s.weight);
+    let taken = weights(draft.plan(), weight, note.replicas).baseline_replicas;
     let (plan, status) = (draft.plan(), &mut draft.status);
     status.target_uid = live.and_then(|t| t.metadata.uid.clone());
     status.weights = Some(Weights {
         asked: step.map_or(100, |s| s.weight),
         actual: 0,
         candidate_replicas: replicas(candidate),
-        baseline_replicas: live.map_or(note.replicas, replicas),
+        baseline_replicas: live.map_or(note.replicas, replicas).min(taken),
     });
     status.candidate = Some(Side {
         version: Some(draft.o.rollout.spec.model_version_ref.name.clone()),

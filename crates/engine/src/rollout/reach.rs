@@ -154,6 +154,24 @@ fn record(draft: &mut Draft<'_>, wanted: &Weights, found: Option<&Deployment>) -
 
 fn scale(draft: &Draft<'_>, target: &Deployment, found: &Deployment, wanted: &Weights) -> Next {
     let count = wanted.candidate_replicas;
+    let shrinks = draft.plan().capacity.baseline == BaselineCapacity::ShrinkWithWeight;
+    // Steps begin anew with a smaller share: pods that the candidate gives up are the baseline's before.
+    if shrinks && replicas(found) > count {
+        if replicas(target) < wanted.baseline_replicas {
+            let why = format!(
+                "the candidate is to shrink, so the baseline gets {} replicas before",
+                wanted.baseline_replicas
+            );
+            return Next::Act(
+                "RestoringBaseline",
+                why,
+                candidate::scale(target, wanted.baseline_replicas),
+            );
+        }
+        if !is_complete(target) {
+            return Next::Underway;
+        }
+    }
     if let Some(action) = candidate::align(draft, found, count) {
         return Next::Act(
             "ScalingCandidate",
@@ -164,7 +182,7 @@ fn scale(draft: &Draft<'_>, target: &Deployment, found: &Deployment, wanted: &We
     if !candidate::is_ready(found, count) {
         return Next::Underway;
     }
-    if draft.plan().capacity.baseline == BaselineCapacity::Keep {
+    if !shrinks {
         return Next::Reached;
     }
     let baseline = wanted.baseline_replicas;

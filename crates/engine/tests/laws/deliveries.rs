@@ -93,14 +93,12 @@ proptest! {
         let mut world = delivery(&plan);
         let mut laws = Laws::default();
         let scaled = moves.iter().any(|m| matches!(m, Move::Scale(_)));
-        let lost = moves.iter().any(|m| matches!(m, Move::Lose(_)));
         for step in &moves {
             let braked = world.settings.brake.engaged;
             let before = serving(&world);
             step.make(&mut world);
             laws.check(&world, braked && step.is_operators());
-            // A status that was lost does not tell any more that the plan took pods of the baseline.
-            let back = phase(&world, "second") == RolloutPhase::RollingBack && (lost || overdue(&world));
+            let back = phase(&world, "second") == RolloutPhase::RollingBack && overdue(&world);
             let full = i64::from(rollout(&world, "second").baseline_replicas.unwrap_or(0));
             if step.is_operators() && !back && !scaled && before >= full {
                 capacity(&world, full);
@@ -337,4 +335,58 @@ fn a_rollout_is_not_drifted_because_an_earlier_leaders_clock_was_ahead(
     let ready = condition(&world, Kind::Rollout, "fourth", "Ready");
     assert_eq!(phase(&world, "fourth") == RolloutPhase::Promoted, begins, "{ready}");
     assert_eq!(ready["reason"] == "Drifted", !begins, "{ready}");
+}
+
+/// At its second step, of 80 %: three of four pods are the candidate's.
+fn shrunk() -> World {
+    let mut plan = testing::plan();
+    plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
+    plan["strategy"]["steps"] = json!([{ "name": "few", "weight": 30 },
+        { "name": "most", "weight": 80, "approval": { "minApprovals": 1 } }]);
+    let mut world = delivery(&plan);
+    world.live(3);
+    assert_eq!((world.ready("eta"), world.ready("eta-candidate")), (1, 3));
+    world
+}
+
+#[test]
+fn a_candidate_stays_until_the_baseline_has_its_pods_again_although_the_status_was_lost_on_the_way_back() {
+    let mut world = shrunk();
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    let asks = |world: &World| world.raw(&(Kind::Deployment, "eta".to_owned())).unwrap()["spec"]["replicas"].clone();
+    while asks(&world) != 4 {
+        assert!(world.look(Kind::Rollout, "second"));
+    }
+    world.lose_status(Kind::Rollout, "second");
+    world.settle();
+    capacity(&world, 4);
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert_eq!(world.names(Kind::Deployment), ["eta"]);
+}
+
+#[test]
+fn a_candidate_gives_no_pods_up_before_the_baseline_has_them_when_a_change_of_the_template_was_taken_back() {
+    let mut world = shrunk();
+    let image = |world: &mut World, image: &str| {
+        world.set(Kind::Deployment, "eta", "template/spec/containers/0/image", image);
+    };
+    let before = world.raw(&(Kind::Deployment, "eta".to_owned())).unwrap()["spec"]["template"]["spec"]["containers"][0]
+        ["image"]
+        .clone();
+    image(&mut world, "example/eta:another");
+    while rollout(&world, "second").step.is_some_and(|step| step.index > 0) {
+        assert!(world.look(Kind::Rollout, "second"));
+    }
+    image(&mut world, before.as_str().unwrap());
+    for _ in 0..12 {
+        world.settle();
+        capacity(&world, 4);
+        world.run_deployments();
+    }
+    assert_eq!(
+        (world.ready("eta"), world.ready("eta-candidate")),
+        (1, 3),
+        "it took the first step again"
+    );
 }
