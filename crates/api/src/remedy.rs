@@ -23,7 +23,7 @@ const SENTENCES: [(&str, &str); 18] = [
     ),
     (
         pattern::SUBDOMAIN,
-        "must be the name of an object: lower case letters, digits, hyphens and dots, and neither begin nor end with one of the last two",
+        "must be the name of an object: lower case letters, digits, hyphens and dots; it and each part between dots begins and ends with a letter or digit",
     ),
     (
         pattern::DECIMAL,

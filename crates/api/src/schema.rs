@@ -15,7 +15,7 @@ pub(crate) mod pattern {
     /// A DNS label.
     pub const LABEL: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
     /// The name of an object: a DNS subdomain.
-    pub const SUBDOMAIN: &str = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
+    pub const SUBDOMAIN: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
     /// A decimal number.
     pub const DECIMAL: &str = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$";
     /// A duration.

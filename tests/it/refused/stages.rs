@@ -119,6 +119,12 @@ pub(super) fn mistakes() -> Vec<Wrong> {
             "key of a ConfigMap or Secret",
         ),
         wrong(
+            "/spec/stages/0/env",
+            json!([{ "name": "A", "secretKeyRef": { "name": "a..b", "key": "k" } }]),
+            "secretKeyRef.name",
+            "each part between dots",
+        ),
+        wrong(
             "/spec/stages/0/envFrom",
             json!([{}]),
             "envFrom",
