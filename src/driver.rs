@@ -27,6 +27,7 @@ use crate::invalid;
 use crate::queue::{Key, Queue, Taken};
 use crate::record::{publish, record};
 
+use self::asking::answered;
 use self::memory::{Failures, Looks, TRUSTED};
 use self::pauses::{doubled, until_looked_again};
 
@@ -41,9 +42,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 const AFTER_CONFLICT: Duration = Duration::from_millis(200);
 /// Longest one after refusals in a row.
 const MAX_AFTER_CONFLICT: Duration = Duration::from_millis(25_600);
-
-/// How often who asks metric providers looks in the store whether people want something else meanwhile.
-const GLANCE: Duration = Duration::from_millis(200);
 
 /// Reconciles of one kind at the same time.
 const AT_ONCE: usize = 32;
@@ -341,53 +339,6 @@ async fn step<C: Controller>(
     }))
 }
 
-/// Answers of metric providers and another turn, or when to look again without them.
-type Answered<A> = ControlFlow<Pause, (A, OwnedSemaphorePermit)>;
-
-/// What metric providers answer, if they are to be asked. The turn is given up meanwhile, and the questions are when people
-/// want something else: a way back does not wait for a provider that is silent.
-async fn answered<C: Controller>(
-    driver: &Driver,
-    turn: OwnedSemaphorePermit,
-    object: &C::Object,
-    now: Timestamp,
-) -> Result<Answered<C::Answers>, ReconcileError> {
-    let Some(asked) = C::ask(&driver.context, object, now) else {
-        return Ok(ControlFlow::Continue((C::Answers::default(), turn)));
-    };
-    drop(turn);
-    let answers = tokio::select! {
-        biased;
-        answers = driver.within(asked.map(Ok)) => answers?,
-        () = wish_changed::<C>(&driver.context, object) => {
-            return Ok(ControlFlow::Break(Some(Duration::ZERO)));
-        }
-    };
-    Ok(match driver.turn().await {
-        Some(turn) => ControlFlow::Continue((answers, turn)),
-        // The operator stops.
-        None => ControlFlow::Break(None),
-    })
-}
-
-/// Waits until the store has this object with another wish: a spec that was changed, or its deletion. Both are another
-/// generation; what is written in its status is none.
-async fn wish_changed<C: Controller>(context: &Context, object: &C::Object) {
-    let (seen, watched) = (object.meta(), C::watched(&context.watches));
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let changed = || {
-        let latest = watched.find(&namespace, &name);
-        // The store may be behind what was read live.
-        latest.is_some_and(|latest| {
-            let latest = latest.meta();
-            latest.uid == seen.uid && latest.generation > seen.generation
-        })
-    };
-    while !changed() {
-        tokio::time::sleep(GLANCE).await;
-    }
-}
-
 /// What became of a write.
 #[derive(Clone, Copy)]
 enum Wrote {
@@ -511,6 +462,7 @@ async fn is_current<K: Kind>(api: &Api<K>, object: &K) -> Result<bool, kube::Err
     Ok(now.is_some_and(|now| now.uid() == object.uid() && now.resource_version() == object.resource_version()))
 }
 
+mod asking;
 mod memory;
 mod pauses;
 #[cfg(test)]

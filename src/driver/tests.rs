@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::asking::GLANCE;
 use super::*;
 use crate::controller::{Related, RelatedKind};
 use crate::testing::{Sent, Server, context, name, refusal, rollout};
