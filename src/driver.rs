@@ -194,6 +194,10 @@ pub async fn work<C: Controller>(driver: Arc<Driver>, queue: Arc<Queue>, mut sto
 
 /// Looks at an object as it is now, if it is there yet.
 async fn attend<C: Controller>(driver: Arc<Driver>, turn: OwnedSemaphorePermit, mut taken: Taken) {
+    taken.pause = driver.looks().held_off(&taken.key);
+    if taken.pause.is_some() {
+        return;
+    }
     driver.context.metrics.queued(C::NAME, taken.since.elapsed());
     let Some(object) = driver.latest::<C>(&taken.key) else {
         return;
@@ -277,6 +281,10 @@ fn after_failure<C: Controller>(object: &Guard<C::Object>, error: &ReconcileErro
         ReconcileError::Api(kube::Error::Api(answer)) => driver.context.throttle.pause(answer.code),
         _ => Duration::ZERO,
     };
+    if !asked.is_zero() {
+        // Also if something happens before.
+        driver.looks().hold_off(&key, asked);
+    }
     let pause = doubled(Duration::from_secs(1), count, MAX_BACKOFF).max(asked);
     tracing::warn!(controller = C::NAME, namespace, name, %error, count, pause_seconds = pause.as_secs(), "reconcile failed");
     pause

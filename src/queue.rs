@@ -108,11 +108,13 @@ impl Queue {
         }
     }
 
-    /// Whether there is anybody to look at now, or being looked at.
+    /// Whether anybody is being looked at, or is to be within a second.
     #[cfg(test)]
     pub fn waits(&self) -> bool {
         let state = self.state();
-        !state.line.is_empty() || !state.taken.is_empty()
+        let soon = Instant::now() + Duration::from_secs(1);
+        let next = state.later.first().is_some_and(|(at, _)| *at < soon);
+        next || !state.line.is_empty() || !state.taken.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -71,6 +71,8 @@ pub(super) struct Looks {
     pub(super) refused: Versions,
     /// Refusals in a row.
     pub(super) refusals: Failures,
+    /// Until when the API server wants not to be asked again.
+    held_off: HashMap<Box<str>, Instant>,
 }
 
 impl Default for Looks {
@@ -80,6 +82,7 @@ impl Default for Looks {
             left: Versions::lasting(OWN_NEWS),
             refused: Versions::lasting(TRUSTED),
             refusals: Failures::default(),
+            held_off: HashMap::new(),
         }
     }
 }
@@ -94,6 +97,19 @@ impl Looks {
     pub(super) fn trusted_for(&self, key: &str, longest: Duration, at: Instant) -> Option<Duration> {
         let age = at.saturating_duration_since(*self.last.of.get(key)?);
         longest.checked_sub(age).filter(|left| !left.is_zero())
+    }
+
+    /// Nobody looks at it for so long.
+    pub(super) fn hold_off(&mut self, key: &str, pause: Duration) {
+        let now = Instant::now();
+        self.held_off.retain(|_, until| *until > now);
+        self.held_off.insert(key.into(), now + pause);
+    }
+
+    /// For how long yet nobody is to look at it.
+    pub(super) fn held_off(&self, key: &str) -> Option<Duration> {
+        let left = self.held_off.get(key)?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     #[cfg(test)]

@@ -88,3 +88,14 @@ async fn when_the_operator_stops_what_has_begun_ends_and_nothing_else_begins() {
     assert_eq!(server.names(), ["hangs"]);
     assert!(driver.turn().await.is_none());
 }
+
+#[tokio::test]
+async fn whose_request_was_throttled_is_not_looked_at_before_the_time_although_something_happens() {
+    let (mut driver, server) = all_live(&["waits", "other"], accepted);
+    driver.looks().hold_off("shop/waits", Duration::from_millis(300));
+    let begun = Instant::now();
+    driver.timeout = Duration::from_secs(10);
+    work_through(driver, &["waits", "other"], |_| {}).await;
+    assert_eq!(server.names(), ["other", "waits"]);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}

@@ -65,6 +65,8 @@ struct End {
     made: Vec<String>,
     writes: usize,
     committed: usize,
+    /// Statuses that were written before the API server wanted it.
+    hasty: Vec<String>,
     journal: Journal,
 }
 
@@ -98,6 +100,7 @@ async fn told(story: Story, name: String, plans: Vec<Plan>, is_due: impl Fn(&End
                 .map(|line| masked(&line))
                 .collect(),
             committed: proxies.iter().map(Proxy::committed).sum(),
+            hasty: proxies.iter().flat_map(Proxy::hasty).collect(),
             journal: proxies.first().map(|p| p.reads().journal()).unwrap_or_default(),
         };
         if is_due(&end) || over.elapsed() > HEARD {
@@ -224,7 +227,9 @@ impl Normal {
     fn differs(&self, end: &End) -> Option<String> {
         let made = || format!("made {:#?} instead of {:#?}", end.made, self.made);
         let differs = self.picture.differs(&end.picture);
-        differs.or_else(|| (end.made != self.made).then(made))
+        let hasty =
+            || Some(format!("written while it was throttled: {:?}", end.hasty)).filter(|_| !end.hasty.is_empty());
+        differs.or_else(|| (end.made != self.made).then(made)).or_else(hasty)
     }
 }
 

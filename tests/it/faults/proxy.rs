@@ -1,8 +1,9 @@
 //! What stands between an operator and the API server, and lets a chosen write or read go wrong.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -67,6 +68,8 @@ impl Plan {
 const LATE: Duration = Duration::from_secs(5);
 /// So late comes a write that is late: others look at the same objects meanwhile.
 const DELAY: Duration = Duration::from_secs(2);
+/// So many seconds the API server wants to be left alone by whose request it throttled.
+const THROTTLED: u64 = 3;
 /// Objects are small; anything larger than this is no write of the operator and no list that it asks for.
 const LARGEST: usize = 4 << 20;
 
@@ -98,6 +101,10 @@ struct Book {
     made: Vec<String>,
     /// What the API server said to writes of a lease that were held.
     held: Vec<StatusCode>,
+    /// Until when statuses are not to be written, which only the controller of their kind does.
+    throttled: HashMap<String, Instant>,
+    /// Those that were written before.
+    hasty: Vec<String>,
 }
 
 fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
@@ -175,6 +182,11 @@ impl Proxy {
         lock(&self.shared.book).writes
     }
 
+    /// Statuses that were written before the API server wanted it.
+    pub fn hasty(&self) -> Vec<String> {
+        lock(&self.shared.book).hasty.clone()
+    }
+
     /// How many faults were committed.
     pub fn committed(&self) -> usize {
         lock(&self.shared.book).committed + usize::from(self.shared.reads.committed())
@@ -250,12 +262,28 @@ fn refusal(code: u16) -> Response {
         header::HeaderValue::from_static("application/json"),
     );
     if code == 429 {
-        headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        headers.insert(header::RETRY_AFTER, header::HeaderValue::from(THROTTLED));
     }
     response
 }
 
 impl Book {
+    /// The operator is told to wait before it writes there again.
+    fn throttle(&mut self, path: &str) {
+        if path.ends_with("/status") {
+            let until = Instant::now() + Duration::from_secs(THROTTLED);
+            self.throttled.insert(path.to_owned(), until);
+        }
+    }
+
+    /// A write comes.
+    fn comes(&mut self, path: &str) {
+        let until = self.throttled.remove(path);
+        if let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            self.hasty.push(format!("{path}, {left:?} too early"));
+        }
+    }
+
     /// Counts a write; says what is to happen to it.
     fn next(&mut self) -> Option<Fault> {
         self.writes += 1;
@@ -278,7 +306,15 @@ impl Shared {
             return self.keep(held.clone(), sent).await;
         }
         self.reads.wrote(sent.uri.path());
-        let fault = lock(&self.book).next();
+        let fault = {
+            let mut book = lock(&self.book);
+            book.comes(sent.uri.path());
+            let fault = book.next();
+            if fault == Some(Fault::Refused(429)) {
+                book.throttle(sent.uri.path());
+            }
+            fault
+        };
         match fault {
             None => self.carry(sent).await.unwrap_or_else(|_| refusal(503)),
             Some(Fault::KilledBefore) => self.kill().await,

@@ -55,7 +55,8 @@ pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
 /// Rollout that delivered it knows.
 fn live_version(o: &PipelineObservation, old: Option<VersionSince>) -> Option<VersionSince> {
     let Some(live) = o.live.as_ref() else {
-        return old.filter(|_| o.untold.is_some());
+        // It may be one of those that cannot be read.
+        return old.filter(|_| o.untold.is_some() || !o.unreadable.is_empty());
     };
     let since = match old {
         Some(old) if old.name == live.name => return Some(old),

@@ -346,3 +346,21 @@ fn a_pipeline_whose_target_cannot_be_read_says_so_and_shows_what_was_live_when_i
         "{gone}"
     );
 }
+
+#[test]
+fn a_pipeline_whose_live_version_cannot_be_read_does_not_forget_it() {
+    let mut world = shop();
+    world.settle();
+    let live = |world: &World| pipeline(world).status.unwrap().live_version;
+    let before = live(&world);
+    assert!(before.is_some());
+    break_off(&mut world, Kind::ModelVersion, "eta-1");
+    world.set(Kind::Pipeline, "eta", "suspend", true);
+    world.live(12);
+    assert_eq!(
+        reason(&world, Kind::Pipeline, "eta"),
+        "Suspended",
+        "it wrote its status"
+    );
+    assert_eq!(live(&world), before, "and serves as long as before");
+}
