@@ -195,7 +195,7 @@ fn intent_before_effect(write: &Write) {
                 "{:?}",
                 status.phase
             );
-            match bound(patch) {
+            match bound(write, patch) {
                 Some(true) => assert_eq!(status.phase, RolloutPhase::Promoting),
                 Some(false) => assert_eq!(status.phase, RolloutPhase::RollingBack),
                 None => {}
@@ -205,11 +205,11 @@ fn intent_before_effect(write: &Write) {
     }
 }
 
-/// Whether a patch binds the target to the candidate; nothing if it binds nothing.
-fn bound(patch: &Patch) -> Option<bool> {
+/// Whether a patch binds the target to the candidate of the Rollout that makes it; nothing if it binds nothing.
+fn bound(write: &Write, patch: &Patch) -> Option<bool> {
     let annotations = &patch.body["spec"]["template"]["metadata"]["annotations"];
     let version = annotations.get(ANNOTATION_MODEL_VERSION)?;
-    Some(version == "eta-2" || version == "eta-3")
+    Some(version == &write.before["spec"]["modelVersionRef"]["name"])
 }
 
 fn numbers_never_decrease(write: &Write) {
@@ -319,7 +319,7 @@ fn brake_stops_forward_decisions(write: &Write) {
     }
     if let Some(Action::Patch(patch)) = &write.action {
         assert_ne!(
-            bound(patch),
+            bound(write, patch),
             Some(true),
             "the target was bound to the candidate under the brake"
         );
