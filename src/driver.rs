@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,8 @@ use self::pauses::{doubled, until_looked_again};
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Every object is looked at this often, whatever the watches say; what is in progress more often.
 const RESYNC: Duration = Duration::from_secs(600);
+/// So many seconds earlier at most.
+const SPREAD: u64 = 120;
 /// Longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
@@ -78,7 +81,8 @@ pub struct Driver {
     failures: Mutex<Failures>,
     looks: Mutex<Looks>,
     timeout: Duration,
-    /// First come, first served: between those that begin a look and those that asked a metric provider meanwhile.
+    /// First come, first served: who asked a metric provider meanwhile comes soon after its answer, and the line of those
+    /// that wait for a look is in the queue.
     turns: Arc<Semaphore>,
 }
 
@@ -202,6 +206,8 @@ async fn attend<C: Controller>(driver: Arc<Driver>, turn: OwnedSemaphorePermit, 
     let Some(object) = driver.latest::<C>(&taken.key) else {
         return;
     };
+    // Should a bug end this task.
+    taken.pause = Some(RESYNC);
     taken.pause = match reconcile::<C>(&object, &driver, turn, taken.since).await {
         Ok(pause) => pause,
         Err(error) => Some(after_failure::<C>(&object, &error, &driver)),
@@ -222,7 +228,8 @@ async fn reconcile<C: Controller>(
         Ok(known) => known,
         Err(unreadable) => {
             driver.within(mark::<C>(&driver.context, unreadable)).await?;
-            return Ok(None);
+            // Should no watch tell that it was mended.
+            return Ok(Some(RESYNC));
         }
     };
     let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
@@ -278,7 +285,7 @@ fn after_failure<C: Controller>(object: &Guard<C::Object>, error: &ReconcileErro
     let version = object.meta().resource_version.as_deref().unwrap_or_default();
     let count = driver.failures().failed(&key, version, |key| driver.knows::<C>(key));
     let asked = match error {
-        ReconcileError::Api(kube::Error::Api(answer)) => driver.context.throttle.pause(answer.code),
+        ReconcileError::Api(kube::Error::Api(answer)) => driver.context.throttle.pause(answer),
         _ => Duration::ZERO,
     };
     if !asked.is_zero() {
@@ -333,8 +340,8 @@ async fn step<C: Controller>(
     };
     let outcome = driver.within(decided::<C>(context, &api, look)).await?;
     drop(turn);
-    // What a write rested on was looked at live, or the write would have been refused.
-    if !trusted || matches!(outcome, ControlFlow::Break(Wrote::Itself | Wrote::Other)) {
+    // Not after a write that was decided in the stores: only what it rested on was read live.
+    if !trusted {
         driver.looks().looked(&key, |key| driver.knows::<C>(key));
     }
     Ok(Some(match outcome {
@@ -456,9 +463,14 @@ fn refused(why: &str, written: &Result<Applied, kube::Error>) -> Option<Note> {
 }
 
 /// So long the stores are believed after an object was looked at live, and then it is looked at live again, whatever the
-/// watches say.
+/// watches say. Of those that rest each has a time of its own: after a start all of them were looked at in the same seconds.
 fn longest<C: Controller>(object: &C::Object) -> Duration {
-    if C::in_progress(object) { TRUSTED } else { RESYNC }
+    if C::in_progress(object) {
+        return TRUSTED;
+    }
+    let mut hasher = DefaultHasher::new();
+    key(object).hash(&mut hasher);
+    RESYNC - Duration::from_secs(hasher.finish() % SPREAD)
 }
 
 /// Whether the acting object is still the one that was decided on.

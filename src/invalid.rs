@@ -9,23 +9,29 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, Client, Error, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::apply::patching;
 
-/// Sets the conditions Ready=False and Stalled=True with the reason Invalid on this object, once.
+/// Sets the conditions Ready=False and Stalled=True with the reason Invalid on this object, once, if it still cannot be read.
 ///
 /// # Errors
 /// Whatever the API server or the way to it says, but for an object that is gone or was changed.
 pub async fn mark<K>(client: &Client, namespace: &str, name: &str, why: &str) -> Result<(), Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
 {
     let kind = ApiResource::erase::<K>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
     let Some(found) = api.get_opt(name).await? else {
         return Ok(());
     };
+    let raw = serde_json::to_value(&found).map_err(Error::SerdeError)?;
+    if serde_json::from_value::<K>(raw).is_ok() {
+        // It was mended since; the watch will tell.
+        return Ok(());
+    }
     let stored: Vec<Condition> = found
         .data
         .pointer("/status/conditions")

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
+use kube::core::Status;
 
-/// No answer keeps anybody waiting for longer.
-const LONGEST: Duration = Duration::from_secs(300);
+/// No answer keeps anybody waiting for longer: a version may have to go back.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Until when what the API server refused, because it is busy or away, is not tried again.
 #[derive(Debug, Default)]
@@ -23,16 +24,23 @@ impl Throttle {
         let Some(seconds) = said.and_then(|seconds| seconds.trim().parse().ok()) else {
             return;
         };
-        let until = Instant::now() + Duration::from_secs(seconds).min(LONGEST);
-        let mut noted = self.noted();
-        *noted = (*noted).max(Some(until));
+        *self.noted() = Some(Instant::now() + Duration::from_secs(seconds).min(LONGEST));
     }
 
-    /// How long an object is not to be tried again whose request was answered with this code.
+    /// How long an object is not to be tried again whose request was answered so. Of answers that are no object only the last
+    /// header is known.
     #[must_use]
-    pub fn pause(&self, code: u16) -> Duration {
-        let until = self.noted().filter(|_| Self::concerns(code));
-        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    pub fn pause(&self, answer: &Status) -> Duration {
+        if !Self::concerns(answer.code) {
+            return Duration::ZERO;
+        }
+        let said = answer.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        let heard = self
+            .noted()
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        heard
+            .unwrap_or_default()
+            .max(Duration::from_secs(said.into()).min(LONGEST))
     }
 
     const fn concerns(code: u16) -> bool {
@@ -57,23 +65,39 @@ mod tests {
         throttle
     }
 
+    fn refused(code: u16) -> Status {
+        Status::failure("busy", "TooManyRequests").with_code(code)
+    }
+
     #[test]
     fn who_is_asked_to_wait_waits_so_long_and_no_longer() {
-        let asked = after(StatusCode::TOO_MANY_REQUESTS, "30").pause(429);
+        let asked = after(StatusCode::TOO_MANY_REQUESTS, "20").pause(&refused(429));
         assert!(
-            asked > Duration::from_secs(29) && asked <= Duration::from_secs(30),
+            asked > Duration::from_secs(19) && asked <= Duration::from_secs(20),
             "{asked:?}"
         );
-        assert!(after(StatusCode::SERVICE_UNAVAILABLE, "9999").pause(503) <= LONGEST);
-        assert_eq!(after(StatusCode::TOO_MANY_REQUESTS, "30").pause(500), Duration::ZERO);
-        for (status, said) in [(StatusCode::OK, "30"), (StatusCode::TOO_MANY_REQUESTS, "tomorrow")] {
-            assert_eq!(after(status, said).pause(429), Duration::ZERO);
+        let long = after(StatusCode::SERVICE_UNAVAILABLE, "9999").pause(&refused(503));
+        assert!(long <= LONGEST && long > LONGEST / 2, "{long:?}");
+        let other = after(StatusCode::TOO_MANY_REQUESTS, "20").pause(&refused(500));
+        assert_eq!(other, Duration::ZERO);
+        for (status, said) in [(StatusCode::OK, "20"), (StatusCode::TOO_MANY_REQUESTS, "tomorrow")] {
+            assert_eq!(after(status, said).pause(&refused(429)), Duration::ZERO);
         }
-        let throttle = after(StatusCode::TOO_MANY_REQUESTS, "30");
+    }
+
+    #[test]
+    fn what_was_said_last_counts_and_what_the_answer_itself_says() {
+        let throttle = after(StatusCode::TOO_MANY_REQUESTS, "20");
         throttle.answered(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new());
         assert!(
-            throttle.pause(429) > Duration::from_secs(29),
-            "who says nothing takes nothing back"
+            throttle.pause(&refused(429)) > Duration::from_secs(19),
+            "nothing was said"
         );
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("1"))]);
+        throttle.answered(StatusCode::TOO_MANY_REQUESTS, &headers);
+        assert!(throttle.pause(&refused(429)) <= Duration::from_secs(1));
+        let mut answer = refused(429);
+        answer.details = Some(serde_json::from_value(serde_json::json!({ "retryAfterSeconds": 10 })).unwrap());
+        assert_eq!(throttle.pause(&answer), Duration::from_secs(10));
     }
 }

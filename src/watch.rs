@@ -48,7 +48,8 @@ pub fn lasting() -> watcher::Config {
 /// What a listener is told.
 #[derive(Clone, Debug)]
 pub enum Change<O> {
-    /// The watch begins anew: all objects that exist follow, and nobody tells of those that went meanwhile.
+    /// The watch begins anew: all objects that exist follow. Of those that went meanwhile it is told, too, but for a kind of
+    /// which only some are held.
     Begun,
     /// An object is there, or changed.
     Applied(Arc<O>),
@@ -211,8 +212,9 @@ where
             Event::InitApply(object) if keeps => listed.push(Arc::new(object)),
             Event::InitDone => {
                 let all = std::mem::take(listed);
-                self.begun(&all);
+                let gone = self.begun(&all);
                 self.tell(&Change::Begun);
+                gone.into_iter().for_each(|o| self.tell(&Change::Deleted(o)));
                 all.into_iter().for_each(|o| self.tell(&Change::Applied(o)));
             }
             Event::InitApply(object) | Event::Apply(object) => {
@@ -227,14 +229,20 @@ where
         }
     }
 
-    /// Holds these, and no others.
-    fn begun(&self, all: &[Arc<O>]) {
+    /// Holds these, and no others; those that were held and are there no more.
+    fn begun(&self, all: &[Arc<O>]) -> Vec<Arc<O>> {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let held = held.get_or_insert_default();
+        let before: Vec<Arc<O>> = held.all().cloned().collect();
         held.clear();
         for object in all {
             held.told(place(object.as_ref()), Some(object.clone()));
         }
+        let is_gone = |object: &Arc<O>| {
+            let (namespace, name) = place(object.as_ref());
+            matches!(held.known(&namespace, &name), Known::Nothing)
+        };
+        before.into_iter().filter(is_gone).collect()
     }
 
     /// Holds these objects alone, as if the watch had told of them.

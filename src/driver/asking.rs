@@ -9,7 +9,6 @@ use kube::{Resource, ResourceExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Driver, Pause, ReconcileError};
-use crate::context::Context;
 use crate::controller::Controller;
 
 /// How often who asks metric providers looks in the store whether people want something else meanwhile.
@@ -33,7 +32,7 @@ pub(super) async fn answered<C: Controller>(
     let answers = tokio::select! {
         biased;
         answers = driver.within(asked.map(Ok)) => answers?,
-        () = wish_changed::<C>(&driver.context, object) => {
+        () = given_up::<C>(driver, object) => {
             return Ok(ControlFlow::Break(Some(Duration::ZERO)));
         }
     };
@@ -44,10 +43,10 @@ pub(super) async fn answered<C: Controller>(
     })
 }
 
-/// Waits until the store has this object with another wish: a spec that was changed, or its deletion. Both are another
-/// generation; what is written in its status is none.
-async fn wish_changed<C: Controller>(context: &Context, object: &C::Object) {
-    let (seen, watched) = (object.meta(), C::watched(&context.watches));
+/// Waits until the operator stops, or until the store has this object with another wish: a spec that was changed, or its
+/// deletion. Both are another generation; what is written in its status is none.
+async fn given_up<C: Controller>(driver: &Driver, object: &C::Object) {
+    let (seen, watched) = (object.meta(), C::watched(&driver.context.watches));
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let changed = || {
         let latest = watched.find(&namespace, &name);
@@ -57,7 +56,7 @@ async fn wish_changed<C: Controller>(context: &Context, object: &C::Object) {
             latest.uid == seen.uid && latest.generation > seen.generation
         })
     };
-    while !changed() {
+    while !changed() && !driver.turns.is_closed() {
         tokio::time::sleep(GLANCE).await;
     }
 }

@@ -102,7 +102,9 @@ impl Looks {
     /// Nobody looks at it for so long.
     pub(super) fn hold_off(&mut self, key: &str, pause: Duration) {
         let now = Instant::now();
-        self.held_off.retain(|_, until| *until > now);
+        if self.held_off.len() >= LOOKS {
+            self.held_off.retain(|_, until| *until > now);
+        }
         self.held_off.insert(key.into(), now + pause);
     }
 

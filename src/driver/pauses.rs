@@ -19,7 +19,8 @@ pub(super) fn until_looked_again(wait: &Wait, trusted_for: Duration) -> Duration
     let longest = Duration::from_secs(trusted_for.as_secs().saturating_add(begun)).max(SECOND);
     wait.until.map_or(longest, |until| {
         // From now on, not from when the object was read: its turn may have been long in coming.
-        let seconds = u64::try_from(until.duration_since(Timestamp::now()).as_secs()).unwrap_or(0);
-        Duration::from_secs(seconds).clamp(SECOND, longest)
+        let left = until.duration_since(Timestamp::now());
+        let seconds = left.as_secs() + i64::from(left.subsec_nanos() > 0);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(SECOND, longest)
     })
 }

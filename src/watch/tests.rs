@@ -112,3 +112,28 @@ async fn a_kind_of_which_all_are_held_is_not_asked_for() {
     watched.pass(&mut listed, Event::Delete(object(deployment("one"))));
     assert_eq!(count("shop"), Some(0));
 }
+
+#[tokio::test]
+async fn of_what_went_while_a_watch_was_away_it_tells_when_it_begins_anew() {
+    let watched = Watched::<ConfigMap>::kept("configmaps", None);
+    let mut told = std::pin::pin!(watched.listen());
+    let mut listed = Vec::new();
+    let mut list = |names: &[&str]| {
+        watched.pass(&mut listed, Event::Init);
+        for name in names {
+            watched.pass(&mut listed, Event::InitApply(object(deployment(name))));
+        }
+        watched.pass(&mut listed, Event::InitDone);
+    };
+    list(&["one", "two"]);
+    list(&["two", "three"]);
+    let mut seen = Vec::new();
+    while let Some(Some(change)) = futures::FutureExt::now_or_never(told.next()) {
+        seen.push(match change {
+            Change::Begun => "begun".to_owned(),
+            Change::Applied(o) => o.metadata.name.clone().unwrap(),
+            Change::Deleted(o) => format!("{} is gone", o.metadata.name.as_ref().unwrap()),
+        });
+    }
+    assert_eq!(seen, ["begun", "one", "two", "begun", "one is gone", "two", "three"]);
+}
