@@ -81,7 +81,8 @@ pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
 /// Why a promoted version cannot be taken back by its own Rollout.
 fn irrevocable(draft: &Draft<'_>) -> Option<String> {
     let version = &draft.o.rollout.spec.model_version_ref.name;
-    if let Some(peer) = draft.successor() {
+    let taker = || draft.target().and_then(|target| draft.taker(target));
+    if let Some(peer) = draft.successor().or_else(taker) {
         return Some(format!(
             "Rollout {} took the target over later; roll that one back.",
             peer.name

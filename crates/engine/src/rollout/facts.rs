@@ -207,16 +207,25 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether another Rollout may still go back to what it found on this target.
-    pub(super) fn may_go_back(&self, target: &Deployment) -> bool {
+    fn may_go_back(&self, target: &Deployment) -> bool {
         let delivered = |p: &&Peer| p.target_uid == target.metadata.uid && p.candidate.is_some();
         let may = |p: &Peer| p.phase == RolloutPhase::RollingBack || p.phase.has_delivered();
         self.o.others.iter().filter(delivered).any(may)
     }
 
-    /// The Rollout that took the target after this one had promoted its version.
+    /// The Rollout that took the target after this one had promoted its version. As long as it is open its mark counts, also
+    /// if it stepped back since: it may go on from there at any moment.
     pub(super) fn taker(&self, target: &Deployment) -> Option<&'a Peer> {
+        self.status.promoted_at.as_ref()?;
         let uid = taken_by(target)?;
-        self.successor().filter(|p| p.uid == uid)
+        let open = self.o.others.iter().find(|p| p.uid == uid && !p.phase.is_terminal());
+        open.or_else(|| self.successor().filter(|p| p.uid == uid))
+    }
+
+    /// Whether the Rollout has to take the target before it does anything with it: another one may still go back there, or
+    /// left its mark.
+    pub(super) fn must_take(&self, target: &Deployment) -> bool {
+        !self.has_taken(target) && (self.may_go_back(target) || taken_by(target).is_some())
     }
 
     /// The manager that wrote the binding last, as the API server recorded it.

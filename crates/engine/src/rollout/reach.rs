@@ -98,14 +98,16 @@ fn next(draft: &mut Draft<'_>, target: &Deployment, wanted: &Weights) -> Next {
         let why = "the candidate is gone: makes writes outdated that counted on its pods".to_owned();
         return Next::Act("CandidateLost", why, action);
     }
+    // A candidate that is there already is from an attempt before, after which it stepped back.
+    if found.is_some() && draft.status.phase == RolloutPhase::Preparing && draft.must_take(target) {
+        return take(draft, target);
+    }
     if record(draft, wanted, found) {
         return Next::Underway;
     }
     let Some(found) = found else {
-        if draft.may_go_back(target) && !draft.has_taken(target) {
-            let body = json!({ "metadata": { "annotations": { ANNOTATION_TAKEN_BY: draft.uid() } } });
-            let why = "takes the target, whose last Rollout may still go back".to_owned();
-            return Next::Act("TakingTarget", why, candidate::patch(target, PatchKind::Merge, body));
+        if draft.must_take(target) {
+            return take(draft, target);
         }
         let made = candidate::build(draft, target);
         let why = format!("makes {name}, without pods at first");
@@ -116,6 +118,13 @@ fn next(draft: &mut Draft<'_>, target: &Deployment, wanted: &Weights) -> Next {
         );
     };
     scale(draft, target, found, wanted)
+}
+
+/// Marks the target, so that the last Rollout there, should it go back meanwhile, either does it before or leaves it.
+fn take(draft: &Draft<'_>, target: &Deployment) -> Next {
+    let body = json!({ "metadata": { "annotations": { ANNOTATION_TAKEN_BY: draft.uid() } } });
+    let why = "takes the target, whose last Rollout may still go back".to_owned();
+    Next::Act("TakingTarget", why, candidate::patch(target, PatchKind::Merge, body))
 }
 
 /// The candidate is a copy of a template that is no more; the baseline is whole before the candidate goes.

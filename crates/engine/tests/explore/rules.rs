@@ -351,8 +351,9 @@ pub fn gives_way(world: &World, rollout: &Rollout) -> bool {
     let went_back = world.binding("eta") == status.baseline.and_then(|b| b.value);
     let others: Vec<Rollout> = world.all(Kind::Rollout);
     let another = others.iter().any(|r| {
-        let begun = r.status.as_ref().is_some_and(|s| s.phase.holds_target());
-        begun && r.metadata.uid != rollout.metadata.uid && r.metadata.uid.as_deref() == owner
+        // It may have stepped back since, and go on at any moment.
+        let open = r.status.as_ref().is_some_and(|s| !s.phase.is_terminal());
+        open && r.metadata.uid != rollout.metadata.uid && r.metadata.uid.as_deref() == owner
     });
     status.phase == RolloutPhase::RollingBack && status.promoted_at.is_some() && !went_back && another
 }

@@ -390,3 +390,35 @@ fn a_candidate_gives_no_pods_up_before_the_baseline_has_them_when_a_change_of_th
         "it took the first step again"
     );
 }
+
+#[test]
+fn a_version_is_not_taken_back_from_a_target_that_another_open_rollout_has_marked() {
+    const MARK: &str = "flywheel.dev/taken-by";
+    let mut at_once = testing::plan();
+    at_once["strategy"]["steps"] = json!([]);
+    let mut world = delivery(&at_once);
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    // It took the target, stepped back behind another one, and may go on at any moment.
+    world.settings.brake.engaged = true;
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.add(Kind::Rollout, &testing::rollout("third", 3, &testing::plan()));
+    world.live(1);
+    assert!(!phase(&world, "third").holds_target());
+    let third: Rollout = world.get(Kind::Rollout, "third");
+    world.edit(Kind::Deployment, "eta", |d| {
+        d["metadata"]["annotations"][MARK] = json!(third.metadata.uid);
+    });
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.live(1);
+    let said = condition(&world, Kind::Rollout, "second", "Ready")["message"].clone();
+    assert!(
+        said.as_str().unwrap().contains("Rollout third took the target"),
+        "{said}"
+    );
+    assert_eq!(serves(&world), 2);
+    world.set(Kind::Rollout, "third", "desiredState", "Abort");
+    world.live(3);
+    assert_eq!(phase(&world, "second"), RolloutPhase::RolledBack);
+    assert_eq!(serves(&world), 1);
+}
