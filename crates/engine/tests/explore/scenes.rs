@@ -43,7 +43,7 @@ pub struct Scene {
 }
 
 /// Transitions of a scene in a long run: what is remembered of so many fits into 3 GiB.
-const TRANSITIONS: usize = 8_000_000;
+const TRANSITIONS: usize = 10_000_000;
 /// Time for a scene in a long run, so that all six take less than five minutes.
 const TIME_EACH: Duration = Duration::from_secs(45);
 /// Times that a road is walked: enough to come to its end.
