@@ -16,7 +16,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Error, Resource, ResourceExt};
 
-use super::{Controller, Related, RelatedKind, is_held_by, readable, unreadable};
+use super::{Controller, Related, RelatedKind, is_held_by};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -93,12 +93,12 @@ impl Controller for ModelVersions {
         Ok(ModelVersionObservation {
             now,
             unreadable: Unreadable {
-                run: run.map(|found| unreadable(found.as_ref())),
+                run: run.map(|found| found.iter().filter_map(Guard::unreadable_name).collect()),
                 pipelines: delivered.map(|d| d.pipelines.clone()),
                 rollouts: delivered.map(|d| d.unreadable.clone()),
                 others: delivered.map(|d| d.others.clone()),
             },
-            run: run.map(|found| readable(found.as_ref()).cloned()),
+            run: run.map(|found| found.as_ref().and_then(Guard::readable).cloned()),
             rollouts: delivered.map(|d| d.rollouts.clone()),
             children,
             serves: delivered.map(|d| d.serves.clone()),
