@@ -1,7 +1,9 @@
 //! Objects that this operator cannot read: what depends on them goes no further, and everything may go back.
 
+use flywheel_api::approval::ApprovalDecision::Approve;
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::model_version::VersionState;
+use flywheel_api::names::LABEL_MODEL_VERSION;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::testing::{self, Ending, Kind, World};
@@ -122,11 +124,61 @@ fn a_pipeline_whose_run_cannot_be_read_says_so_and_starts_none() {
     assert_eq!(world.names(Kind::Run), ["eta-request"]);
 }
 
-/// Whether a version says that it is beside what cannot be read, and which command shows that.
-fn names(world: &World, version: &str, command: &str) -> bool {
-    let stalled = condition(world, Kind::ModelVersion, version, "Stalled");
-    let message = stalled["message"].as_str().unwrap_or_default();
-    stalled["reason"] == "Unreadable" && message.contains(command)
+/// Whether a version says that it is beside what cannot be read, and which command shows that. Nothing is wrong with the
+/// version itself, but that its deletion waits.
+fn names(world: &World, name: &str, command: &str) -> bool {
+    let deleting = version(world, name).metadata.deletion_timestamp.is_some();
+    let ready = condition(world, Kind::ModelVersion, name, "Ready");
+    let stalled = condition(world, Kind::ModelVersion, name, "Stalled");
+    let message = ready["message"].as_str().unwrap_or_default();
+    let waits = (ready["status"] == "False", stalled["status"] == "True");
+    ready["reason"] == "Unreadable" && message.contains(command) && waits == (deleting, deleting)
+}
+
+/// A Rollout of version 2 to that target, which bears its label and cannot be read.
+fn strange(world: &mut World, target: &str) {
+    let mut plan = testing::plan();
+    plan["targetRef"]["name"] = json!(target);
+    world.add(Kind::Rollout, &testing::rollout("strange", 2, &plan));
+    world.edit(Kind::Rollout, "strange", |o| {
+        o["metadata"]["labels"] = json!({ LABEL_MODEL_VERSION: "eta-2" });
+    });
+    break_off(world, Kind::Rollout, "strange");
+}
+
+/// The states of which a version's lineage tells.
+fn told(world: &World, name: &str) -> Vec<VersionState> {
+    let lineage = version(world, name).status.unwrap().lineage.unwrap();
+    lineage.entries.iter().filter_map(|e| e.type_.state()).collect()
+}
+
+#[test]
+fn a_version_that_is_delivered_beside_a_rollout_of_it_that_cannot_be_read_is_live_afterwards() {
+    let mut world = delivery(&testing::plan());
+    world.live(2);
+    strange(&mut world, "elsewhere");
+    world.live(30);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    assert_eq!(version(&world, "eta-2").status.unwrap().state, VersionState::Live);
+    assert_eq!(told(&world, "eta-2"), [VersionState::RollingOut, VersionState::Live]);
+}
+
+#[test]
+fn a_version_tells_no_state_in_a_wrong_order_because_a_rollout_of_it_could_not_be_read() {
+    let mut world = shop();
+    world.live(1);
+    assert_eq!(run(&world, "eta-request").stage, "Approval");
+    strange(&mut world, "eta");
+    world.person("jane", Approve);
+    world.live(15);
+    assert_eq!(phase(&world, "eta-2"), RolloutPhase::Queued);
+    assert!(told(&world, "eta-2").is_empty(), "{:?}", told(&world, "eta-2"));
+    world.unreadable.clear();
+    world.delete(Kind::Rollout, "strange");
+    world.live(40);
+    assert_eq!(phase(&world, "eta-2"), RolloutPhase::Promoted);
+    let way = [VersionState::Approved, VersionState::RollingOut, VersionState::Live];
+    assert_eq!(told(&world, "eta-2"), way);
 }
 
 #[test]
