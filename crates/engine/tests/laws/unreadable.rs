@@ -400,10 +400,11 @@ fn a_pipeline_whose_target_cannot_be_read_says_so_and_shows_what_was_live_when_i
 }
 
 #[test]
-fn a_pipeline_whose_live_version_cannot_be_read_does_not_forget_it() {
+fn a_pipeline_whose_live_version_cannot_be_read_does_not_forget_it_and_says_so() {
     let mut world = shop();
     world.settle();
     let live = |world: &World| pipeline(world).status.unwrap().live_version;
+    let unknown = |world: &World| condition(world, Kind::Pipeline, "eta", "LiveVersionUnknown");
     let before = live(&world);
     assert!(before.is_some());
     break_off(&mut world, Kind::ModelVersion, "eta-1");
@@ -415,4 +416,39 @@ fn a_pipeline_whose_live_version_cannot_be_read_does_not_forget_it() {
         "it wrote its status"
     );
     assert_eq!(live(&world), before, "and serves as long as before");
+    let said = unknown(&world);
+    let message = said["message"].as_str().unwrap();
+    assert!(
+        message.contains("liveVersion is what was seen last. ModelVersion eta-1 cannot be read"),
+        "{said}"
+    );
+    world.unreadable.clear();
+    world.live(12);
+    assert_eq!((live(&world), unknown(&world)), (before, Value::Null));
+}
+
+#[test]
+fn a_pipeline_forgets_what_serves_no_more_whatever_else_cannot_be_read() {
+    let mut world = shop();
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.settle();
+    let live = |world: &World| pipeline(world).status.unwrap().live_version;
+    assert!(live(&world).is_some());
+    break_off(&mut world, Kind::ModelVersion, "eta-3");
+    world.write_binding("eta", "s3://models/by-hand");
+    world.live(12);
+    assert_eq!(live(&world), None);
+    let unknown = condition(&world, Kind::Pipeline, "eta", "LiveVersionUnknown");
+    assert_eq!(unknown, Value::Null);
+}
+
+#[test]
+fn a_pipeline_that_never_saw_a_version_serve_does_not_say_that_it_shows_the_last_one() {
+    let mut world = World::default();
+    world.add(Kind::Pipeline, &testing::pipeline());
+    world.settle();
+    let unknown = condition(&world, Kind::Pipeline, "eta", "LiveVersionUnknown");
+    let message = unknown["message"].as_str().unwrap();
+    assert!(message.contains("does not exist: create it"), "{unknown}");
+    assert!(!message.contains("liveVersion"), "{unknown}");
 }
