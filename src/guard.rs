@@ -19,6 +19,17 @@ use serde_json::value::RawValue;
 pub struct Guard<K>(pub Result<K, InvalidObject>);
 
 impl<K> Guard<K> {
+    /// The object, if it can be read.
+    pub fn readable(&self) -> Option<&K> {
+        self.0.as_ref().ok()
+    }
+
+    /// Its name, if it cannot be read.
+    pub fn unreadable_name(&self) -> Option<String> {
+        let broken = self.0.as_ref().err()?;
+        broken.metadata.name.clone()
+    }
+
     /// The object.
     ///
     /// # Errors

@@ -158,15 +158,3 @@ impl Related {
 fn is_held_by(conditions: &[Condition], reason: &str) -> bool {
     condition::find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason)
 }
-
-/// The object, if it can be read.
-fn readable<K>(found: Option<&Guard<K>>) -> Option<&K> {
-    found?.0.as_ref().ok()
-}
-
-/// Its name, if it cannot be read.
-fn unreadable<K>(found: Option<&Guard<K>>) -> Vec<String> {
-    let broken = found.and_then(|guard| guard.0.as_ref().err());
-    let name = broken.and_then(|broken| broken.metadata.name.clone());
-    name.into_iter().collect()
-}

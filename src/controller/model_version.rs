@@ -8,7 +8,6 @@ use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout, names};
 use flywheel_engine::binding;
 use flywheel_engine::decision::Decision;
 use flywheel_engine::model_version::{self, Delivery, ModelVersionObservation, Unreadable};
-use flywheel_engine::rollout::LABEL_LENGTH;
 use futures::future::try_join_all;
 use futures::try_join;
 use jiff::Timestamp;
@@ -16,7 +15,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Error, Resource, ResourceExt};
 
-use super::{Controller, Related, RelatedKind, is_held_by, readable, unreadable};
+use super::{Controller, Related, RelatedKind};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -49,8 +48,9 @@ impl Controller for ModelVersions {
         let name = object.metadata.name.as_deref().unwrap_or_default();
         let status = object.status.as_ref();
         let run = object.spec.provenance.as_ref().map(|p| p.run.name.as_str());
-        // What cannot be read may be of any model, and bear no label: whatever changes may be it.
-        let held = || status.is_some_and(|s| is_held_by(&s.conditions, "Unreadable"));
+        // What cannot be read may be of any model, and bear no label: whatever changes may be it. A version
+        // that is deleted and in use says so in another condition than Ready.
+        let held = || status.is_some_and(|s| s.conditions.iter().any(|c| c.reason == "Unreadable"));
         match related.kind {
             RelatedKind::Run => run == Some(related.name.as_str()),
             // A Rollout of another version of the model may end this one's service.
@@ -93,12 +93,12 @@ impl Controller for ModelVersions {
         Ok(ModelVersionObservation {
             now,
             unreadable: Unreadable {
-                run: run.map(|found| unreadable(found.as_ref())),
+                run: run.map(|found| found.iter().filter_map(Guard::unreadable_name).collect()),
                 pipelines: delivered.map(|d| d.pipelines.clone()),
                 rollouts: delivered.map(|d| d.unreadable.clone()),
                 others: delivered.map(|d| d.others.clone()),
             },
-            run: run.map(|found| readable(found.as_ref()).cloned()),
+            run: run.map(|found| found.as_ref().and_then(Guard::readable).cloned()),
             rollouts: delivered.map(|d| d.rollouts.clone()),
             children,
             serves: delivered.map(|d| d.serves.clone()),
@@ -204,7 +204,7 @@ async fn rollouts(reader: Reader<'_>, version: &ModelVersion) -> Result<Mine, Er
     let deleting = version.metadata.deletion_timestamp.is_some();
     let version = &version.name_any();
     let about = |r: &Rollout| is_about(r, version).then(|| r.clone());
-    let found = if deleting || version.len() > LABEL_LENGTH {
+    let found = if deleting {
         // Any of them may need a version that is deleted as the way back: it is not let go before all can be read.
         reader.each_guarded(Choice::All, about).await?
     } else {
@@ -377,11 +377,14 @@ mod tests {
 
     #[test]
     fn a_version_that_something_unreadable_holds_hears_when_it_is_mended() {
-        let held = |reason: &str| {
-            let ready = json!({ "type": "Ready", "status": "False", "reason": reason, "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z" });
+        let held = |reasons: [&str; 2]| {
+            let said = |type_: &str, reason: &str| {
+                json!({ "type": type_, "status": "Unknown", "reason": reason,
+                "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" })
+            };
+            let conditions = [said("Ready", reasons[0]), said("Live", reasons[1])];
             let mut version = made();
-            version.status = Some(serde_json::from_value(json!({ "conditions": [ready] })).unwrap());
+            version.status = Some(serde_json::from_value(json!({ "conditions": conditions })).unwrap());
             version
         };
         for kind in [RelatedKind::PipelineOutline, RelatedKind::RolloutOutline] {
@@ -392,8 +395,10 @@ mod tests {
                 labels: BTreeMap::new(),
                 created: None,
             };
-            assert!(ModelVersions::concerns(&held("Unreadable"), &mended), "{kind:?}");
-            assert!(!ModelVersions::concerns(&held("Registered"), &mended), "{kind:?}");
+            let hears = |reasons| ModelVersions::concerns(&held(reasons), &mended);
+            assert!(hears(["Unreadable", "DoesNotServe"]), "{kind:?}");
+            assert!(hears(["InUse", "Unreadable"]), "{kind:?}");
+            assert!(!hears(["Registered", "DoesNotServe"]), "{kind:?}");
         }
     }
 

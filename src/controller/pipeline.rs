@@ -257,6 +257,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pipeline_that_starts_no_runs_hears_when_its_live_version_can_be_read_again() {
+        for reason in ["Suspended", "OnRequest", "Braked"] {
+            let mended = change(RelatedKind::ModelVersion, Some("eta"));
+            assert!(Pipelines::concerns(&pipeline(reason), &mended), "{reason}");
+        }
+    }
+
+    #[test]
     fn a_pipeline_that_something_unreadable_holds_hears_when_it_is_mended() {
         for kind in [
             RelatedKind::ModelVersion,

@@ -13,7 +13,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Error, ResourceExt};
 
-use super::{Controller, Related, RelatedKind, is_held_by, readable, unreadable};
+use super::{Controller, Related, RelatedKind, is_held_by};
 use crate::context::Context;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -109,9 +109,9 @@ impl Controller for Runs {
         } = around;
         let named = |v: &&ModelVersion| v.name_any() == version_name(&run);
         let unreadable = Unreadable {
-            pipeline: pipeline.map(|found| unreadable(found.as_ref())),
+            pipeline: pipeline.map(|found| found.iter().filter_map(Guard::unreadable_name).collect()),
             versions: versions.map(Guarded::unreadable_names),
-            rollout: delivery.map(|found| unreadable(found.as_ref())),
+            rollout: delivery.map(|found| found.iter().filter_map(Guard::unreadable_name).collect()),
         };
         Ok(RunObservation {
             now,
@@ -123,10 +123,10 @@ impl Controller for Runs {
             untold,
             version: versions.map(|all| all.readable.iter().find(named).cloned()),
             versions: versions.map(|all| all.readable.iter().map(VersionFact::of).collect()),
-            rollout: delivery.map(|found| readable(found.as_ref()).map(RolloutView::of)),
+            rollout: delivery.map(|found| found.as_ref().and_then(Guard::readable).map(RolloutView::of)),
             policies,
             approvals,
-            pipeline: pipeline.map(|found| readable(found.as_ref()).cloned()),
+            pipeline: pipeline.map(|found| found.as_ref().and_then(Guard::readable).cloned()),
             unreadable,
             run,
         })
@@ -156,7 +156,7 @@ async fn around(inputs: &Inputs<'_>, run: &FlywheelRun) -> Result<Around, Error>
         snapshot(inputs.late(Input::Snapshot), run),
     )?;
     // What it leads to is read live only if it is: it is not looked at here.
-    let found = readable(pipeline.peek().as_ref());
+    let found = pipeline.peek().as_ref().and_then(Guard::readable);
     // The snapshot's plan counts once there is one; before, the pipeline's.
     let plan = match &snapshot {
         None => found.and_then(|p| p.spec.rollout.clone()),

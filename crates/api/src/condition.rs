@@ -21,8 +21,8 @@ pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
 pub const WAITING_FOR_ROOM: &str = "WaitingForRoom";
 /// There is room, and a run lets those that were created earlier take it first, each for a minute. Only present while true.
 pub const YIELDS_ROOM: &str = "YieldsRoom";
-/// Nobody can say what serves on the target of a pipeline: the live version that it shows is the one that was seen last.
-/// Only present while true.
+/// Nobody can say what serves on the target of a pipeline: the live version that it shows, if any, is the one that was seen
+/// last. Only present while true.
 pub const LIVE_VERSION_UNKNOWN: &str = "LiveVersionUnknown";
 /// The live version is younger than `cadence.maxInterval`.
 pub const FRESH: &str = "Fresh";

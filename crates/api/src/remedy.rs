@@ -87,27 +87,30 @@ const SENTENCES: [(&str, &str); 18] = [
     ),
 ];
 
-/// What a pattern cannot say without look-ahead, for texts of that pattern.
-const FURTHER: [(&str, &str, &str); 2] = [
-    (
-        pattern::URI,
-        "!self.contains('/..')",
-        "must be a URI without .. segments: name the folder itself",
-    ),
-    (
-        pattern::URI,
-        "!self.startsWith('pvc://') || self.matches(r'^pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/.*)?$')",
-        "must have the name of a PersistentVolumeClaim behind pvc://: lower case letters, digits, hyphens and dots",
-    ),
-];
+/// What a pattern cannot say without look-ahead, for texts of that pattern: rules with what a text must be.
+fn further(expression: &str) -> Vec<(String, &'static str)> {
+    if expression != pattern::URI {
+        return Vec::new();
+    }
+    let claim = pattern::SUBDOMAIN.trim_start_matches('^').trim_end_matches('$');
+    vec![
+        (
+            "!self.contains('/..')".to_owned(),
+            "must be a URI without .. segments: name the folder itself",
+        ),
+        (
+            format!("!self.startsWith('pvc://') || self.matches(r'^pvc://{claim}(/.*)?$')"),
+            "must have the name of a PersistentVolumeClaim behind pvc://: lower case letters, digits, hyphens and dots; it and each part between dots begins and ends with a letter or digit",
+        ),
+    ]
+}
 
 /// Replaces the patterns in this schema and below by rules with sentences.
 pub(crate) fn explain(schema: &mut JSONSchemaProps) {
     if let Some((expression, sentence)) = schema.pattern.as_deref().and_then(known) {
         schema.pattern = None;
-        let further = FURTHER.iter().filter(|(of, _, _)| *of == expression);
-        let rules = std::iter::once((format!("self.matches(r'{expression}')"), sentence))
-            .chain(further.map(|(_, rule, sentence)| ((*rule).to_owned(), *sentence)));
+        let first = (format!("self.matches(r'{expression}')"), sentence);
+        let rules = std::iter::once(first).chain(further(expression));
         schema
             .x_kubernetes_validations
             .get_or_insert_default()
@@ -189,6 +192,15 @@ mod tests {
         let rule = &schema.x_kubernetes_validations.unwrap()[0];
         assert_eq!(rule.rule, format!("self.matches(r'{}')", pattern::DURATION));
         assert!(rule.message.as_deref().unwrap().contains("1h30m"));
+    }
+
+    #[test]
+    fn a_claim_in_a_uri_is_named_as_any_object_is() {
+        let rules = further(pattern::URI);
+        let (rule, _) = &rules[1];
+        let name = &pattern::SUBDOMAIN[1..pattern::SUBDOMAIN.len() - 1];
+        assert!(rule.contains(&format!("'^pvc://{name}(/.*)?$'")), "{rule}");
+        assert!(further(pattern::NAME).is_empty());
     }
 
     #[test]

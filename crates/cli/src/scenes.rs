@@ -375,6 +375,22 @@ pub fn braked() -> World {
     world
 }
 
+/// Somebody renamed the container whose variable is the binding; the version that was live before is shown, if there is one.
+pub fn untold(seen: bool) -> World {
+    let mut world = quiet();
+    let known = if seen {
+        "liveVersion is what was seen last"
+    } else {
+        "no version is known to have served"
+    };
+    let why = format!("What serves cannot be told; {known}. Deployment eta has no container app, only web.");
+    let unknown = condition("LiveVersionUnknown", "True", "LiveVersionUnknown", &why);
+    let status = world.pipelines[0].status.as_mut().unwrap();
+    status.conditions.push(typed(unknown));
+    status.live_version = status.live_version.take().filter(|_| seen);
+    world
+}
+
 /// Training was killed once and cannot pull its image now.
 pub fn failing_stage() -> World {
     let mut world = quiet();

@@ -88,6 +88,12 @@ pub(super) fn mistakes() -> Vec<Wrong> {
             "name of a PersistentVolumeClaim",
         ),
         wrong(
+            "/spec/artifacts/uri",
+            json!("pvc://a..b/models"),
+            "spec.artifacts.uri",
+            "each part between dots begins and ends with a letter or digit",
+        ),
+        wrong(
             "/spec/artifacts/credentialsRef",
             json!({ "name": "My Secret" }),
             "spec.artifacts.credentialsRef.name",

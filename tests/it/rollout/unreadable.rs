@@ -3,7 +3,7 @@
 
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
@@ -114,6 +114,26 @@ async fn cluster_neighbours_that_cannot_be_read_stop_no_way_back() {
     scene.finish(Some(&uri(1)), 2).await;
 }
 
+/// A version of which nobody can say whether it serves is well, and the API server does not let it be deleted.
+async fn refuses_to_delete(scene: &Scene, name: &str) {
+    let unknown =
+        |o: &Value| condition(o, "Live", "Unknown", "Unreadable") && condition(o, "Ready", "True", "Unreadable");
+    scene
+        .until::<ModelVersion>(name, PATIENCE, "nobody can say", unknown)
+        .await;
+    let deleted = scene
+        .api::<ModelVersion>()
+        .delete(name, &DeleteParams::background())
+        .await;
+    let refused = deleted.expect_err("it may serve").to_string();
+    let says = [
+        "type Live",
+        "FlywheelPipeline eta cannot be read",
+        "Mend that object first",
+    ];
+    assert!(says.iter().all(|words| refused.contains(words)), "{refused}");
+}
+
 #[tokio::test]
 async fn cluster_what_depends_on_a_pipeline_that_cannot_be_read_goes_back_and_is_cancelled() {
     let scene = scene(fast("unreadable-pipeline").await, 2).await;
@@ -138,6 +158,7 @@ async fn cluster_what_depends_on_a_pipeline_that_cannot_be_read_goes_back_and_is
     };
     scene.until::<FlywheelRun>("eta-9", PATIENCE, "it waits", told).await;
     scene.until::<ModelVersion>("eta-1", PATIENCE, "it says so", told).await;
+    refuses_to_delete(&scene, "eta-2").await;
     scene.want("up", "RollBack").await;
     scene.ended("up", "RolledBack").await;
     let cancel = Patch::Merge(json!({ "spec": { "desiredState": "Cancel" } }));

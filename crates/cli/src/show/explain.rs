@@ -237,7 +237,12 @@ fn pipeline(world: &World, pipeline: &FlywheelPipeline) -> Explanation {
 }
 
 fn held_condition(found: &Condition) -> Item {
-    let abnormal = [condition::STALLED, condition::BRAKED, condition::RECONCILING];
+    let abnormal = [
+        condition::STALLED,
+        condition::BRAKED,
+        condition::RECONCILING,
+        condition::LIVE_VERSION_UNKNOWN,
+    ];
     let good = (found.status == "True") != abnormal.contains(&found.type_.as_str());
     let tone = if good { Tone::Good } else { Tone::Bad };
     Item::new(found.type_.clone(), tone, found.reason.clone()).saying(&*found.message)

@@ -1,5 +1,6 @@
 //! The loop as a tree: pipeline, runs, stages, version, rollout, Deployments, pods.
 
+use flywheel_api::condition::{self, is_true};
 use flywheel_api::flywheel_run::{StageState, StageStatus};
 use flywheel_api::reference::Verdict;
 use flywheel_api::{FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
@@ -71,8 +72,11 @@ fn pipeline(world: &World, pipeline: &FlywheelPipeline, all: bool) -> Node {
         };
         facts.push(format!("level {}{why}", level.level.name()));
     }
+    let unknown = is_true(&status.conditions, condition::LIVE_VERSION_UNKNOWN);
     facts.push(match &status.live_version {
+        Some(live) if unknown => format!("{} served when it was last seen", live.name),
         Some(live) => format!("{} serves since {}", live.name, words::since(&live.since, world.now)),
+        None if unknown => "nobody can say what serves".to_owned(),
         None => "no version serves".to_owned(),
     });
     if let Some(next) = &status.next_schedule_time {

@@ -94,6 +94,29 @@ fn a_pipeline_says_who_decides() {
 }
 
 #[test]
+fn a_pipeline_of_which_nobody_can_say_what_serves_does_not_say_that_it_serves() {
+    for (seen, words) in [
+        (true, "eta-6 served when it was last seen"),
+        (false, "nobody can say what serves"),
+    ] {
+        let world = scenes::untold(seen);
+        let drawn = tree::draw(paper(120), &get::tree(&world, None, false).unwrap());
+        let first: String = drawn.lines().take(2).collect();
+        assert!(first.contains(words) && !first.contains("serves since"), "{drawn}");
+    }
+    let subject = Subject {
+        kind: Kind::Pipeline,
+        name: "eta".to_owned(),
+    };
+    let world = scenes::untold(true);
+    let explained = explain::explain(&world, &subject, true)
+        .unwrap()
+        .draw(paper(100), world.now);
+    let unknown = explained.lines().find(|line| line.contains("LiveVersionUnknown"));
+    assert!(unknown.is_some_and(|line| line.contains('✘')), "{explained}");
+}
+
+#[test]
 fn an_explanation_is_data_too() {
     let world = scene("refused_by_bias");
     let subject = Subject {

@@ -264,7 +264,7 @@ mod tests {
         ] {
             let o = observed(serves, phase, !serves);
             let found = super::super::state(&o, "eta-1", VersionState::Candidate);
-            assert_eq!(found, expected, "{phase:?}");
+            assert_eq!(found, Some(expected), "{phase:?}");
         }
     }
 
@@ -274,7 +274,30 @@ mod tests {
         let mut o = observed(false, RolloutPhase::Progressing, false);
         o.rollouts.clear();
         let found = super::super::state(&o, "eta-1", VersionState::RollingOut);
-        assert_eq!(found, VersionState::RolledBack);
+        assert_eq!(found, Some(VersionState::RolledBack));
+    }
+
+    #[test]
+    fn a_rollout_that_cannot_be_read_hides_no_state_that_the_others_tell() {
+        use flywheel_api::model_version::VersionState;
+        for (name, serves, phase, expected) in [
+            (
+                "eta-2",
+                false,
+                RolloutPhase::Progressing,
+                Some(VersionState::RollingOut),
+            ),
+            ("eta-2", true, RolloutPhase::Promoted, Some(VersionState::Live)),
+            ("eta-2", false, RolloutPhase::RolledBack, None),
+            ("eta-1", true, RolloutPhase::Progressing, Some(VersionState::Live)),
+            ("eta-1", false, RolloutPhase::Promoted, None),
+            ("eta-3", false, RolloutPhase::Pending, None),
+        ] {
+            let mut o = observed(serves, phase, false);
+            o.unreadable.rollouts = vec!["newer".to_owned()].into();
+            let found = super::super::state(&o, name, VersionState::Candidate);
+            assert_eq!(found, expected, "{name} {phase:?}");
+        }
     }
 
     #[test]

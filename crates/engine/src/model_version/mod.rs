@@ -166,7 +166,10 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
     let targets: BTreeSet<&String> = known.chain(untold).chain(hidden).collect();
     status.targets = targets.into_iter().take(64).cloned().collect();
     status.children = o.children.peek().iter().rev().take(32).rev().cloned().collect();
-    let state = state(o, &name, stored.state);
+    let found = state(o, &name, stored.state);
+    // Where nobody can say what it came to, its lineage tells nothing either: it would tell it in a wrong order.
+    let passed = found.map_or_else(Vec::new, |_| passed(o, &name, stored.state));
+    let state = found.unwrap_or(stored.state);
     let mut events = Vec::new();
     if state != status.state {
         status.state = state;
@@ -176,7 +179,7 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         ));
     }
     let present = reached(o, &name, state);
-    status.lineage = lineage::extended(&o.version, &status, &passed(o, &name, stored.state), &present, o.now);
+    status.lineage = lineage::extended(&o.version, &status, &passed, &present, o.now);
     let generation = o.version.metadata.generation;
     status.observed_generation = generation.unwrap_or_default();
     let standing = needed.unwrap_or_else(|| registered(o, &name, state));
@@ -266,16 +269,15 @@ fn deployments(o: &ModelVersionObservation, name: &str, stored: &ModelVersionSta
     all
 }
 
-fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> VersionState {
-    // A Rollout that cannot be read may have brought it anywhere.
-    if !o.unreadable.rollouts.is_empty() {
-        return stored;
-    }
+/// Where the version stands; nothing if that depends on a Rollout that cannot be read.
+fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Option<VersionState> {
     let last = last(o, |r| r.candidate == name);
     let rolling = last.is_some_and(|r| r.phase.holds_target());
-    match (rolling, !keep::serving(o).is_empty(), last.map(|r| r.phase)) {
+    Some(match (rolling, !keep::serving(o).is_empty(), last.map(|r| r.phase)) {
         (true, ..) => VersionState::RollingOut,
         (false, true, _) => VersionState::Live,
+        // It may have brought it anywhere else.
+        (false, false, _) if !o.unreadable.rollouts.is_empty() => return None,
         (false, false, Some(RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed)) => {
             VersionState::RolledBack
         }
@@ -284,7 +286,7 @@ fn state(o: &ModelVersionObservation, name: &str, stored: VersionState) -> Versi
         }
         (false, false, _) if replaced(o, name) => VersionState::Superseded,
         (false, false, _) => from_run(o, stored),
-    }
+    })
 }
 
 /// Whether a Rollout put another version in its place, however it had come to serve.

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelVersionObservation;
 use crate::part::Part;
-use crate::rollout::LABEL_LENGTH;
 use crate::standing::{Kind, Standing};
 
 /// Names of objects around a version that exist and cannot be read.
@@ -31,15 +30,15 @@ impl Unreadable {
     }
 }
 
-/// Whether a Rollout of which nothing is known but this delivers the version, or goes back to it: its labels tell, but for
-/// a name that is too long for one.
+/// Whether a Rollout of which nothing is known but this delivers the version, or goes back to it: its labels tell, into
+/// which the name of every version fits.
 #[must_use]
 pub fn may_be_about(rollout: &ObjectMeta, version: &str) -> bool {
     let has = |label: &str| {
         let labels = rollout.labels.as_ref();
         labels.and_then(|l| l.get(label)).is_some_and(|found| found == version)
     };
-    version.len() > LABEL_LENGTH || has(names::LABEL_MODEL_VERSION) || has(names::LABEL_BASELINE_VERSION)
+    has(names::LABEL_MODEL_VERSION) || has(names::LABEL_BASELINE_VERSION)
 }
 
 /// An object that cannot be read.
@@ -83,7 +82,8 @@ pub(super) fn plan(o: &ModelVersionObservation) -> Option<Broken<'_>> {
     pipeline.or_else(|| rollout(o))
 }
 
-/// Where a version stands beside what cannot be read, if there is something.
+/// Where a version stands beside what cannot be read, if there is something. It is registered and judged all the same:
+/// what is broken says so itself, and nothing is wrong with the version.
 pub(super) fn beside(o: &ModelVersionObservation, known: &str) -> Option<Standing> {
     let run = || Broken::first("FlywheelRun", "flywheelrun", &o.unreadable.run);
     let (broken, hidden) = match plan(o) {
@@ -94,7 +94,7 @@ pub(super) fn beside(o: &ModelVersionObservation, known: &str) -> Option<Standin
     let message = format!(
         "{known} {said}, so what it shows of {hidden} is what was known before: look at that object with `{command}`, and mend what its condition Ready names."
     );
-    Some(Standing::new(Kind::Stalled, "Unreadable", message))
+    Some(Standing::new(Kind::Ready, "Unreadable", message))
 }
 
 /// Why a version that is deleted must stay although nothing is known to need it: what cannot be read may.

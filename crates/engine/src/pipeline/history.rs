@@ -230,4 +230,16 @@ mod tests {
         let why = forgotten(&made);
         assert_eq!(why.as_deref(), Some("forget eta-2: the history of versions is full"));
     }
+
+    #[test]
+    fn a_version_of_which_nobody_can_say_whether_it_serves_is_not_forgotten() {
+        let mut version = crate::testing::version(1);
+        for (status, serves) in [("True", true), ("Unknown", true), ("False", false)] {
+            let live = serde_json::json!({ "type": "Live", "status": status, "reason": "Said", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z" });
+            let status = serde_json::json!({ "conditions": [live] });
+            version.status = Some(serde_json::from_value(status).expect("a status"));
+            assert_eq!(VersionView::of(&version).serves, serves, "{live}");
+        }
+    }
 }

@@ -129,7 +129,7 @@ pub struct VersionView {
     pub parent: Option<String>,
     /// UID of the run that made it, from its provenance.
     pub run_uid: Option<String>,
-    /// It serves on some target, as its own status says.
+    /// It serves on some target, as its own status says, or nobody can say that it does not.
     pub serves: bool,
     /// It is being deleted.
     pub deleting: bool,
@@ -139,16 +139,15 @@ impl VersionView {
     /// What a pipeline must know of a version.
     #[must_use]
     pub fn of(version: &ModelVersion) -> Self {
+        let conditions = version.status.as_ref().map(|s| s.conditions.as_slice());
+        let live = condition::find(conditions.unwrap_or_default(), condition::LIVE);
         Self {
             name: version.metadata.name.clone().unwrap_or_default(),
             uid: version.metadata.uid.clone().unwrap_or_default(),
             number: version.spec.version,
             parent: version.spec.parent.as_ref().map(|p| p.name.clone()),
             run_uid: version.spec.provenance.as_ref().map(|p| p.run.uid.clone()),
-            serves: version
-                .status
-                .as_ref()
-                .is_some_and(|s| condition::is_true(&s.conditions, condition::LIVE)),
+            serves: live.is_some_and(|live| live.status != "False"),
             deleting: version.metadata.deletion_timestamp.is_some(),
         }
     }

@@ -1,6 +1,6 @@
 //! What a pipeline shows: level, live version, runs, freshness.
 
-use flywheel_api::condition;
+use flywheel_api::condition::{self, Setting};
 use flywheel_api::flywheel_pipeline::{FlywheelPipelineStatus, LastRun, TriggerType, VersionSince};
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::reference::NameRef;
@@ -55,8 +55,7 @@ pub fn facts(o: &PipelineObservation, status: &mut FlywheelPipelineStatus) {
 /// Rollout that delivered it knows.
 fn live_version(o: &PipelineObservation, old: Option<VersionSince>) -> Option<VersionSince> {
     let Some(live) = o.live.as_ref() else {
-        // It may be one of those that cannot be read.
-        return old.filter(|_| o.untold.is_some() || !o.unreadable.is_empty());
+        return old.filter(|old| o.untold.is_some() || is_unreadable(o, &old.name));
     };
     let since = match old {
         Some(old) if old.name == live.name => return Some(old),
@@ -71,6 +70,35 @@ fn live_version(o: &PipelineObservation, old: Option<VersionSince>) -> Option<Ve
         name: live.name.clone(),
         since: Time(since),
     })
+}
+
+/// Whether the version of that name cannot be read: of what the target carries nobody can say then that it is this one.
+fn is_unreadable(o: &PipelineObservation, version: &str) -> bool {
+    let named = |object: &String| object.strip_prefix("ModelVersion ") == Some(version);
+    o.unreadable.iter().any(named)
+}
+
+/// That nobody can say what serves, and why.
+fn live_unknown(o: &PipelineObservation, status: &FlywheelPipelineStatus) -> Option<Setting> {
+    let seen = status.live_version.as_ref();
+    let of_version = || {
+        let seen = seen.filter(|seen| o.live.is_none() && is_unreadable(o, &seen.name))?;
+        Some(format!(
+            "ModelVersion {} cannot be read by this version of the operator: its condition Ready says why.",
+            seen.name
+        ))
+    };
+    let why = (*o.untold).clone().or_else(of_version)?;
+    let known = seen.map_or(
+        "no version is known to have served",
+        |_| "liveVersion is what was seen last",
+    );
+    let message = format!("What serves cannot be told; {known}. {why}");
+    Some(Setting::yes(
+        condition::LIVE_VERSION_UNKNOWN,
+        "LiveVersionUnknown",
+        message,
+    ))
 }
 
 /// When runs started, and for which moment of a schedule: a lost status must not make the triggers fire once more.
@@ -126,15 +154,7 @@ pub fn conditions(o: &PipelineObservation, status: &mut FlywheelPipelineStatus, 
     };
     let reason = if accepted { "Accepted" } else { standing.reason.as_str() };
     settings.push(setting(accepted, condition::ACCEPTED, reason, message));
-    if let Some(why) = o.untold.as_ref().filter(|_| accepted) {
-        let message = format!("What serves cannot be told; liveVersion is what was seen last. {why}");
-        settings.push(setting(
-            true,
-            condition::LIVE_VERSION_UNKNOWN,
-            "LiveVersionUnknown",
-            message,
-        ));
-    }
+    settings.extend(live_unknown(o, status));
     if let Some(at) = stale_at(o, status).filter(|_| accepted) {
         let live = status.live_version.as_ref().map_or("No version", |v| v.name.as_str());
         settings.push(if at > o.now {

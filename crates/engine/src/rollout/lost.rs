@@ -28,7 +28,7 @@ pub(super) fn mark<'a>(draft: &Draft<'a>) -> Option<&'a str> {
 
 /// What to do with a Rollout that had its turn and whose status knows nothing of it; nothing otherwise.
 pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Box<Draft<'_>>> {
-    let known = !draft.status.decisions.is_empty() || !draft.status.conditions.is_empty();
+    let known = observation::is_known(&draft.status);
     match draft.twin() {
         Twin::Ours(found) if known => return Ok(give_back(found)),
         Twin::Ours(found) => return Ok(rebuild(draft, found)),
@@ -89,7 +89,7 @@ fn resume(mut draft: Draft<'_>, target: &Deployment, wanted: String, note: Basel
             return give_up(draft);
         }
     }
-    if let Twin::Rival(other) = draft.twin() {
+    if let Some(other) = at_work(&draft) {
         // One at a time works on a target: the other one could not begin before this one was promoted.
         promote::took_over(&mut draft);
         let message = format!("The status was lost; Rollout {other} has begun since, so this one had been promoted.");
@@ -101,6 +101,16 @@ fn resume(mut draft: Draft<'_>, target: &Deployment, wanted: String, note: Basel
     let message = "The status was lost; the target carries the version, so its promotion is finished.";
     draft.remember("Rebuild", &Why::new("StatusLost", message), None, true);
     draft.rest(Standing::new(Kind::Working, "StatusLost", message))
+}
+
+/// Another Rollout that has begun: its candidate is there, or it is about to make one, or brings its version without.
+fn at_work(draft: &Draft<'_>) -> Option<String> {
+    if let Twin::Rival(other) = draft.twin() {
+        return Some(other);
+    }
+    let begun = |p: &&Peer| p.phase.holds_target() && p.baseline.is_some();
+    let other = draft.o.others.iter().find(begun)?;
+    Some(other.name.clone())
 }
 
 /// The Rollout had found its version live: it was never to go forward, whatever serves now.

@@ -31,7 +31,6 @@ use flywheel_api::{Rollout, RolloutStatus};
 pub use candidate::{ANNOTATION_BASELINE, ANNOTATION_STEP, name as candidate_name};
 pub use evidence::adoption_digest;
 pub use observation::{Answer, Peer, PipelineFacts, Reading, RolloutObservation};
-pub use prepare::LABEL_LENGTH;
 pub use query::{due_checks, query};
 
 use crate::decision::Decision;

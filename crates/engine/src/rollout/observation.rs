@@ -80,8 +80,8 @@ impl Peer {
     #[must_use]
     pub fn of(rollout: &Rollout) -> Self {
         let status = rollout.status.clone().unwrap_or_default();
-        let known = !status.decisions.is_empty() || !status.conditions.is_empty();
-        let note = mark(rollout).filter(|_| !known).and_then(BaselineNote::read);
+        let note = mark(rollout).filter(|_| !is_known(&status));
+        let note = note.and_then(BaselineNote::read);
         let settled = match status.phase {
             RolloutPhase::RolledBack | RolloutPhase::Aborted | RolloutPhase::Failed => &status.finished_at,
             _ => &status.promoted_at,
@@ -140,6 +140,11 @@ pub(super) fn created(rollout: &Rollout) -> Timestamp {
 pub(super) fn mark(rollout: &Rollout) -> Option<&str> {
     let annotations = rollout.metadata.annotations.as_ref()?;
     annotations.get(ANNOTATION_BEGUN).map(String::as_str)
+}
+
+/// Whether a status tells what became of its Rollout: one that is lost, or was never written, knows nothing of it.
+pub(super) const fn is_known(status: &RolloutStatus) -> bool {
+    !status.decisions.is_empty() || !status.conditions.is_empty()
 }
 
 /// What a Rollout must know of its pipeline.

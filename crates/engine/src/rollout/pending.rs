@@ -7,13 +7,13 @@ use flywheel_api::{ModelVersion, RolloutStatus};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::draft::{BEGIN, Draft, Why, later};
+use super::draft::{BEGIN, Draft, Why};
 use super::facts::{Twin, is_paused, replicas};
 use super::observation::PipelineFacts;
 use super::{candidate, done, lost, promote};
 use crate::binding;
 use crate::decision::Decision;
-use crate::standing::{Kind, PATIENCE, Standing};
+use crate::standing::{self, Kind, Standing};
 
 /// What to do before the beginning.
 pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
@@ -147,7 +147,7 @@ fn version<'a>(draft: &Draft<'a>) -> Result<&'a ModelVersion, Why> {
     let uri = version.spec.artifact.uri.as_str();
     if draft.plan().binding.type_ == BindingType::DeploymentImage && !uri.starts_with("oci://") {
         let message = format!(
-            "ModelVersion {name} lies at {uri}, which is no image: a binding of type DeploymentImage needs an oci:// URI."
+            "spec.modelVersionRef names ModelVersion {name}, which lies at {uri} and is no image: spec.plan.binding.type DeploymentImage needs an oci:// URI."
         );
         return Err(Why::new("ArtifactNotAnImage", message));
     }
@@ -174,14 +174,12 @@ fn selector(target: &Deployment) -> Result<(), Why> {
 fn missing(mut draft: Draft<'_>, why: &Why) -> Decision<RolloutStatus> {
     draft.status.phase = RolloutPhase::Pending;
     draft.status.queued_behind.clear();
-    let since = draft.status.missing_since.get_or_insert(Time(draft.o.now)).0;
-    draft.wake(later(since, PATIENCE.as_secs()));
-    let standing = Standing::missing(
-        since,
-        draft.o.now,
-        why.reason,
-        format!("{} (Since {since}.)", why.message),
-    );
+    let (stored, now) = (draft.status.missing_since.as_ref(), draft.o.now);
+    let since = standing::missing_since(stored, &draft.status.conditions, why.reason, now);
+    draft.status.missing_since = Some(Time(since));
+    let message = format!("{} (Since {since}.)", why.message);
+    let (standing, until) = standing::awaited(since, now, why.reason, message);
+    draft.wake(until);
     draft.rest(standing)
 }
 

@@ -16,8 +16,9 @@ use super::draft::Draft;
 use super::{candidate, done, lost};
 use crate::decision::Effect;
 
-/// Longest value of a label.
-pub const LABEL_LENGTH: usize = 63;
+/// Longest value of a label. A Deployment may have a longer name, and so may a version that a Rollout names and that is not
+/// there.
+const LABEL_LENGTH: usize = 63;
 
 /// Gives the Rollout what it lacks.
 pub(super) fn prepare(draft: &Draft<'_>) -> Option<Effect> {

@@ -274,6 +274,28 @@ fn of_two_lost_statuses_at_a_target_the_promoted_one_does_not_begin_to_work_besi
     }
 }
 
+#[test]
+fn a_lost_status_takes_no_version_back_from_beneath_a_rollout_that_has_just_begun() {
+    let mut world = delivery(&testing::plan());
+    world.live(25);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.add(Kind::Rollout, &testing::rollout("third", 3, &testing::plan()));
+    // It has no candidate yet.
+    world.look(Kind::Rollout, "third");
+    assert_eq!(phase(&world, "third"), RolloutPhase::Preparing);
+    world.set(Kind::Rollout, "second", "desiredState", "RollBack");
+    world.lose_status(Kind::Rollout, "second");
+    for _ in 0..6 {
+        world.look(Kind::Rollout, "second");
+    }
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    assert_eq!(world.binding("eta"), Some(testing::uri(2)));
+    world.live(30);
+    assert_eq!(phase(&world, "third"), RolloutPhase::Promoted);
+    assert_eq!(world.binding("eta"), Some(testing::uri(3)));
+}
+
 fn deliver(world: &mut World, name: &str, number: i64, plan: &Value) {
     world.add(Kind::Rollout, &testing::rollout(name, number, plan));
     world.live(25);

@@ -1,9 +1,10 @@
 //! What is missing is a failure after five minutes: of its own, whatever was so before.
 
+use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::testing::{self, Ending, Kind, World};
 use serde_json::json;
 
-use crate::shop::{condition, pipeline, reason, run, shop};
+use crate::shop::{condition, pipeline, reason, rollout, run, shop};
 
 /// From now on a version of the model cannot be read, or can again: whoever looks at it hears of it.
 fn change(world: &mut World, readable: bool) {
@@ -94,4 +95,40 @@ fn a_pipeline_that_was_stalled_is_not_so_at_once_for_what_it_misses_next() {
     world.live(1);
     assert_eq!(reason(&world, Kind::Pipeline, "eta"), "Idle");
     assert_eq!(pipeline(&world).status.unwrap().missing_since, None);
+}
+
+/// A Rollout whose target and whose version are missing.
+fn without_anything() -> World {
+    let mut world = World::default();
+    world.add(Kind::Rollout, &testing::rollout("second", 2, &testing::plan()));
+    world
+}
+
+#[test]
+fn a_rollout_that_missed_its_version_for_long_is_not_stalled_at_once_for_its_target() {
+    let mut world = without_anything();
+    world.live(10);
+    let says = |world: &World, type_, reason| says(world, Kind::Rollout, "second", type_, reason);
+    assert!(says(&world, "Stalled", "VersionNotFound"));
+    world.add(Kind::ModelVersion, &testing::version(2));
+    world.live(4);
+    assert!(says(&world, "Reconciling", "TargetNotFound") && !says(&world, "Stalled", "TargetNotFound"));
+    world.live(1);
+    assert!(says(&world, "Stalled", "TargetNotFound"));
+    world.add(Kind::Deployment, &testing::target(4, Some(&testing::uri(1))));
+    world.live(2);
+    let begun = rollout(&world, "second");
+    assert_eq!((begun.phase, begun.missing_since), (RolloutPhase::Holding, None));
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_delay_that_a_rollout_is_stalled() {
+    let mut world = without_anything();
+    world.live(1);
+    let ahead = testing::at(86_400).to_string();
+    world.edit(Kind::Rollout, "second", |o| {
+        o["status"]["missingSince"] = json!(ahead);
+    });
+    world.live(6);
+    assert!(says(&world, Kind::Rollout, "second", "Stalled", "VersionNotFound"));
 }

@@ -1,7 +1,9 @@
 //! Objects that this operator cannot read: what depends on them goes no further, and everything may go back.
 
+use flywheel_api::approval::ApprovalDecision::Approve;
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::model_version::VersionState;
+use flywheel_api::names::LABEL_MODEL_VERSION;
 use flywheel_api::reference::UidRef;
 use flywheel_api::rollout::RolloutPhase;
 use flywheel_engine::testing::{self, Ending, Kind, World};
@@ -122,11 +124,61 @@ fn a_pipeline_whose_run_cannot_be_read_says_so_and_starts_none() {
     assert_eq!(world.names(Kind::Run), ["eta-request"]);
 }
 
-/// Whether a version says that it is beside what cannot be read, and which command shows that.
-fn names(world: &World, version: &str, command: &str) -> bool {
-    let stalled = condition(world, Kind::ModelVersion, version, "Stalled");
-    let message = stalled["message"].as_str().unwrap_or_default();
-    stalled["reason"] == "Unreadable" && message.contains(command)
+/// Whether a version says that it is beside what cannot be read, and which command shows that. Nothing is wrong with the
+/// version itself, but that its deletion waits.
+fn names(world: &World, name: &str, command: &str) -> bool {
+    let deleting = version(world, name).metadata.deletion_timestamp.is_some();
+    let ready = condition(world, Kind::ModelVersion, name, "Ready");
+    let stalled = condition(world, Kind::ModelVersion, name, "Stalled");
+    let message = ready["message"].as_str().unwrap_or_default();
+    let waits = (ready["status"] == "False", stalled["status"] == "True");
+    ready["reason"] == "Unreadable" && message.contains(command) && waits == (deleting, deleting)
+}
+
+/// A Rollout of version 2 to that target, which bears its label and cannot be read.
+fn strange(world: &mut World, target: &str) {
+    let mut plan = testing::plan();
+    plan["targetRef"]["name"] = json!(target);
+    world.add(Kind::Rollout, &testing::rollout("strange", 2, &plan));
+    world.edit(Kind::Rollout, "strange", |o| {
+        o["metadata"]["labels"] = json!({ LABEL_MODEL_VERSION: "eta-2" });
+    });
+    break_off(world, Kind::Rollout, "strange");
+}
+
+/// The states of which a version's lineage tells.
+fn told(world: &World, name: &str) -> Vec<VersionState> {
+    let lineage = version(world, name).status.unwrap().lineage.unwrap();
+    lineage.entries.iter().filter_map(|e| e.type_.state()).collect()
+}
+
+#[test]
+fn a_version_that_is_delivered_beside_a_rollout_of_it_that_cannot_be_read_is_live_afterwards() {
+    let mut world = delivery(&testing::plan());
+    world.live(2);
+    strange(&mut world, "elsewhere");
+    world.live(30);
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
+    assert_eq!(version(&world, "eta-2").status.unwrap().state, VersionState::Live);
+    assert_eq!(told(&world, "eta-2"), [VersionState::RollingOut, VersionState::Live]);
+}
+
+#[test]
+fn a_version_tells_no_state_in_a_wrong_order_because_a_rollout_of_it_could_not_be_read() {
+    let mut world = shop();
+    world.live(1);
+    assert_eq!(run(&world, "eta-request").stage, "Approval");
+    strange(&mut world, "eta");
+    world.person("jane", Approve);
+    world.live(15);
+    assert_eq!(phase(&world, "eta-2"), RolloutPhase::Queued);
+    assert!(told(&world, "eta-2").is_empty(), "{:?}", told(&world, "eta-2"));
+    world.unreadable.clear();
+    world.delete(Kind::Rollout, "strange");
+    world.live(40);
+    assert_eq!(phase(&world, "eta-2"), RolloutPhase::Promoted);
+    let way = [VersionState::Approved, VersionState::RollingOut, VersionState::Live];
+    assert_eq!(told(&world, "eta-2"), way);
 }
 
 #[test]
@@ -348,10 +400,11 @@ fn a_pipeline_whose_target_cannot_be_read_says_so_and_shows_what_was_live_when_i
 }
 
 #[test]
-fn a_pipeline_whose_live_version_cannot_be_read_does_not_forget_it() {
+fn a_pipeline_whose_live_version_cannot_be_read_does_not_forget_it_and_says_so() {
     let mut world = shop();
     world.settle();
     let live = |world: &World| pipeline(world).status.unwrap().live_version;
+    let unknown = |world: &World| condition(world, Kind::Pipeline, "eta", "LiveVersionUnknown");
     let before = live(&world);
     assert!(before.is_some());
     break_off(&mut world, Kind::ModelVersion, "eta-1");
@@ -363,4 +416,39 @@ fn a_pipeline_whose_live_version_cannot_be_read_does_not_forget_it() {
         "it wrote its status"
     );
     assert_eq!(live(&world), before, "and serves as long as before");
+    let said = unknown(&world);
+    let message = said["message"].as_str().unwrap();
+    assert!(
+        message.contains("liveVersion is what was seen last. ModelVersion eta-1 cannot be read"),
+        "{said}"
+    );
+    world.unreadable.clear();
+    world.live(12);
+    assert_eq!((live(&world), unknown(&world)), (before, Value::Null));
+}
+
+#[test]
+fn a_pipeline_forgets_what_serves_no_more_whatever_else_cannot_be_read() {
+    let mut world = shop();
+    world.add(Kind::ModelVersion, &testing::version(3));
+    world.settle();
+    let live = |world: &World| pipeline(world).status.unwrap().live_version;
+    assert!(live(&world).is_some());
+    break_off(&mut world, Kind::ModelVersion, "eta-3");
+    world.write_binding("eta", "s3://models/by-hand");
+    world.live(12);
+    assert_eq!(live(&world), None);
+    let unknown = condition(&world, Kind::Pipeline, "eta", "LiveVersionUnknown");
+    assert_eq!(unknown, Value::Null);
+}
+
+#[test]
+fn a_pipeline_that_never_saw_a_version_serve_does_not_say_that_it_shows_the_last_one() {
+    let mut world = World::default();
+    world.add(Kind::Pipeline, &testing::pipeline());
+    world.settle();
+    let unknown = condition(&world, Kind::Pipeline, "eta", "LiveVersionUnknown");
+    let message = unknown["message"].as_str().unwrap();
+    assert!(message.contains("does not exist: create it"), "{unknown}");
+    assert!(!message.contains("liveVersion"), "{unknown}");
 }
