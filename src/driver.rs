@@ -228,8 +228,9 @@ async fn reconcile<C: Controller>(
         Ok(known) => known,
         Err(unreadable) => {
             driver.within(mark::<C>(&driver.context, unreadable)).await?;
-            // Should no watch tell that it was mended.
-            return Ok(Some(RESYNC));
+            // Should no watch tell that it was mended, or that what kept it from going is gone.
+            let leaving = unreadable.metadata.deletion_timestamp.is_some();
+            return Ok(Some(if leaving { TRUSTED } else { RESYNC }));
         }
     };
     let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
@@ -255,7 +256,7 @@ async fn reconcile<C: Controller>(
     outcome
 }
 
-/// An object that cannot be read says so itself; no other object is held up by it.
+/// An object that cannot be read says so itself, and goes if it is deleted; no other object is held up by it.
 async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Result<(), kube::Error> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let name = object.metadata.name.clone().unwrap_or_default();
@@ -267,7 +268,7 @@ async fn mark<C: Controller>(context: &Context, object: &InvalidObject) -> Resul
         "the object cannot be read"
     );
     context.metrics.error(C::NAME, "Invalid");
-    invalid::mark::<C::Object>(&context.client, &namespace, &name, &object.error).await
+    invalid::attend::<C>(context, &namespace, &name, &object.error).await
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {

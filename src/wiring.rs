@@ -22,11 +22,11 @@ use crate::guard::Guard;
 use crate::queue::{Key, Queue};
 use crate::watch::Watches;
 
-/// Objects of this controller that a change concerns.
+/// Objects of this controller that a change concerns, and those that cannot be read and may go because of it.
 fn concerned<C: Controller>(watches: &Watches, namespace: &str, related: &Related) -> Vec<Key> {
-    let concerned = |guard: &&Arc<Guard<C::Object>>| {
-        let object = guard.0.as_ref();
-        object.is_ok_and(|object| C::concerns(object, related))
+    let concerned = |guard: &&Arc<Guard<C::Object>>| match &guard.0 {
+        Ok(object) => C::concerns(object, related),
+        Err(unreadable) => C::frees(&unreadable.metadata, related),
     };
     let here = C::watched(watches).within(namespace, |here| {
         let concerned = here.filter(concerned);

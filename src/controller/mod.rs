@@ -8,7 +8,7 @@ use flywheel_api::condition;
 use flywheel_engine::decision::{Action, Decision};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use kube::core::object::HasStatus;
 use serde::Serialize;
 
@@ -40,12 +40,24 @@ pub trait Controller: Send + Sync + 'static {
     const NAME: &'static str;
     /// Kinds whose changes may concern an object of this kind.
     const RELATED: &'static [RelatedKind];
+    /// What holds a deleted object of this kind until the operator lets it go.
+    const FINALIZER: Option<&'static str> = None;
 
     /// The watch of the kind.
     fn watched(watches: &Watches) -> &Watched<Guard<Self::Object>>;
 
     /// Whether a change of a related object of the same namespace may concern this object.
     fn concerns(object: &Self::Object, related: &Related) -> bool;
+
+    /// Why a deleted object of this kind that cannot be read is not let go, and what a person has to do: a sentence.
+    fn keeps(_: &Context, _: &ObjectMeta) -> impl Future<Output = Result<Option<String>, kube::Error>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Whether a change of a related object of the same namespace may be what such an object waited for.
+    fn frees(_: &ObjectMeta, _: &Related) -> bool {
+        false
+    }
 
     /// Whether something is still to come of the object: it is then looked at again soon, whatever the watches say.
     fn in_progress(_: &Self::Object) -> bool {
@@ -155,6 +167,6 @@ impl Related {
 }
 
 /// Whether the stored condition Ready has this reason.
-fn is_held_by(conditions: &[Condition], reason: &str) -> bool {
+pub(crate) fn is_held_by(conditions: &[Condition], reason: &str) -> bool {
     condition::find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason)
 }

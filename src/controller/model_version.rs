@@ -39,6 +39,7 @@ impl Controller for ModelVersions {
         RelatedKind::PipelineOutline,
         RelatedKind::ModelVersionSpec,
     ];
+    const FINALIZER: Option<&'static str> = Some(names::FINALIZER_LIVE);
 
     fn watched(watches: &Watches) -> &Watched<Guard<ModelVersion>> {
         &watches.versions
@@ -67,6 +68,20 @@ impl Controller for ModelVersions {
             RelatedKind::ModelVersionSpec => related.has(names::LABEL_PARENT, name),
             _ => false,
         }
+    }
+
+    /// Nobody can say whether it serves, but where all that serves ends.
+    async fn keeps(context: &Context, version: &ObjectMeta) -> Result<Option<String>, Error> {
+        let namespace = version.namespace.as_deref().unwrap_or_default();
+        if Reader::live(context, namespace).terminating().await? {
+            return Ok(None);
+        }
+        let name = version.name.as_deref().unwrap_or_default();
+        Ok(Some(format!(
+            "It is being deleted, and waits because it may serve: see that no Deployment carries it and no Rollout goes back \
+             to it, and then run `kubectl patch modelversions.flywheel.dev {name} -n {namespace} --type merge -p \
+             '{{\"metadata\":{{\"finalizers\":[]}}}}'`."
+        )))
     }
 
     fn in_progress(object: &ModelVersion) -> bool {

@@ -1,7 +1,7 @@
 //! Rollout: its version, target and candidate, the other Rollouts of the target, approvals, and the answers of checks.
 
 use flywheel_api::rollout::CheckSpec;
-use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus};
+use flywheel_api::{FlywheelPipeline, ModelVersion, Rollout, RolloutStatus, names};
 use flywheel_engine::approval::ApprovalView;
 use flywheel_engine::binding::VersionView;
 use flywheel_engine::decision::{Action, Child, ChildKind, Decision};
@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Error, ResourceExt};
 
 use super::{Controller, Related, RelatedKind};
@@ -39,6 +40,7 @@ impl Controller for Rollouts {
         RelatedKind::BiasPolicy,
         RelatedKind::Approval,
     ];
+    const FINALIZER: Option<&'static str> = Some(names::FINALIZER_ROLLOUT);
 
     fn watched(watches: &Watches) -> &Watched<Guard<Rollout>> {
         &watches.rollouts
@@ -66,6 +68,24 @@ impl Controller for Rollouts {
             RelatedKind::Approval => open && related.is_about(name),
             _ => false,
         }
+    }
+
+    /// Of what it did on its target nothing is known: that is left as it is. Its candidate is left, too, because nobody can
+    /// say which pods the baseline lacks as long as that serves.
+    async fn keeps(context: &Context, rollout: &ObjectMeta) -> Result<Option<String>, Error> {
+        let namespace = rollout.namespace.as_deref().unwrap_or_default();
+        let uid = rollout.uid.as_deref().unwrap_or_default();
+        let made = Choice::Label(names::LABEL_ROLLOUT_UID, uid);
+        let found = Reader::live(context, namespace).guarded::<Deployment>(made).await?;
+        let mut all = found.readable.iter().map(|d| &d.metadata).chain(&found.unreadable);
+        let left = all.find(|candidate| candidate.deletion_timestamp.is_none());
+        Ok(left.map(|candidate| left_for_a_person(namespace, candidate)))
+    }
+
+    fn frees(rollout: &ObjectMeta, related: &Related) -> bool {
+        let uid = rollout.uid.as_deref().unwrap_or_default();
+        let leaving = rollout.deletion_timestamp.is_some();
+        leaving && related.kind == RelatedKind::Deployment && related.has(names::LABEL_ROLLOUT_UID, uid)
     }
 
     fn in_progress(object: &Rollout) -> bool {
@@ -126,6 +146,22 @@ impl Controller for Rollouts {
     fn decide(observation: &RolloutObservation) -> Decision<RolloutStatus> {
         rollout::decide(observation)
     }
+}
+
+/// What is to be done with the candidate of a Rollout that cannot be read, before that goes.
+fn left_for_a_person(namespace: &str, candidate: &ObjectMeta) -> String {
+    let name = candidate.name.as_deref().unwrap_or_default();
+    let labels = candidate.labels.as_ref();
+    let target = labels
+        .and_then(|l| l.get(names::LABEL_TARGET))
+        .map_or("", String::as_str);
+    format!(
+        "It is being deleted, and waits until its candidate is gone, whose pods may serve: see with `kubectl get deployment \
+         {target} {name} -n {namespace} -o yaml` that Deployment {target} has as many ready pods as annotation {} of \
+         Deployment {name} says that it had, or scale it, and then run `kubectl delete deployment {name} -n {namespace}`. \
+         Deployment {target} stays as it is, whichever version it carries.",
+        rollout::ANNOTATION_BASELINE
+    )
 }
 
 /// The two Deployments of a Rollout.

@@ -356,3 +356,4 @@ async fn an_effect_of_an_object_that_changed_since_is_not_done() {
 
 mod line;
 mod trust;
+mod unreadable;

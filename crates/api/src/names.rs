@@ -57,6 +57,11 @@ pub const ANNOTATION_ADOPT: &str = "flywheel.dev/adopt";
 /// before, or that its version was live already. Should its status be lost, it does not begin again.
 pub const ANNOTATION_BEGUN: &str = "flywheel.dev/begun";
 
+/// Annotation on a FlywheelRun or a Rollout that has begun: the lowest automation level at which it decided; on a Rollout
+/// only if that is lower than its spec.maxAutomationLevel. Should its status be lost, a level that was raised since does not
+/// count for it.
+pub const ANNOTATION_LEVEL: &str = "flywheel.dev/lowest-level";
+
 /// Annotation on a ModelVersion: digest of the first entry of its lineage. Should its status be lost, its lineage says so.
 pub const ANNOTATION_LINEAGE: &str = "flywheel.dev/lineage";
 

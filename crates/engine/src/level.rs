@@ -1,8 +1,10 @@
 //! The automation level: who decides what. One table, rendered into the docs.
 
 use flywheel_api::flywheel_pipeline::EffectiveLevel;
+use flywheel_api::names::ANNOTATION_LEVEL;
 use flywheel_api::reference::AutomationLevel;
 use flywheel_api::stage::StageType;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Something that is decided by the machine or by a person, depending on the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +86,12 @@ pub fn effective(spec: AutomationLevel, ceiling: AutomationLevel, caps: &[Automa
     }
 }
 
+/// The lowest level at which an object decided, as it stands beside its status, which may be lost.
+pub(crate) fn noted(object: &ObjectMeta) -> Option<AutomationLevel> {
+    let noted = object.annotations.as_ref()?.get(ANNOTATION_LEVEL)?;
+    LEVELS.into_iter().find(|level| level.name() == noted.as_str())
+}
+
 /// The table as Markdown, for the documentation.
 #[must_use]
 pub fn markdown() -> String {
@@ -125,6 +133,22 @@ mod tests {
         );
         let cap = effective(FullyAutomated, HumanOversight, &[HumanOversight, Manual]);
         assert_eq!((cap.level, cap.reason.as_str()), (Manual, "BiasPolicyCap"));
+    }
+
+    #[test]
+    fn every_level_is_read_as_it_is_noted_and_nothing_else_is_a_level() {
+        let noted = |text: &str| {
+            let annotations = [(ANNOTATION_LEVEL.to_owned(), text.to_owned())];
+            super::noted(&ObjectMeta {
+                annotations: Some(annotations.into_iter().collect()),
+                ..ObjectMeta::default()
+            })
+        };
+        for level in LEVELS {
+            assert_eq!(noted(level.name()), Some(level));
+        }
+        assert_eq!(noted("manual"), None);
+        assert_eq!(super::noted(&ObjectMeta::default()), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Objects that this version of the operator cannot read: they say so, they stop what depends on them from going forward,
-//! and nothing from going back.
+//! and nothing from going back. They can be deleted.
 
 use flywheel_api::{BiasPolicy, FlywheelPipeline, FlywheelRun, ModelVersion, Rollout};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -170,5 +171,51 @@ async fn cluster_what_depends_on_a_pipeline_that_cannot_be_read_goes_back_and_is
     scene
         .until::<FlywheelRun>("eta-9", PATIENCE, "cancelled", cancelled)
         .await;
+    scene.finish(Some(&uri(1)), 2).await;
+}
+
+#[tokio::test]
+async fn cluster_a_rollout_that_cannot_be_read_is_deleted_once_its_candidate_is_gone_and_lets_versions_go() {
+    let scene = scene(fast("unreadable-deleted").await, 2).await;
+    scene.version(3, &uri(3)).await;
+    let registered = |o: &Value| condition(o, "Ready", "True", "Registered");
+    scene
+        .until::<ModelVersion>("eta-3", PATIENCE, "registered", registered)
+        .await;
+    scene.roll("up", "eta-2", plan(&[long("half", 50)], json!({}))).await;
+    scene.held("up", "MinDuration").await;
+    grow(&scene.client, "rollouts.flywheel.dev", "RollBack", "Rewind").await;
+    let newer = json!({ "spec": { "desiredState": "Rewind" } });
+    write::<Rollout>(&scene, "up", newer, false).await;
+
+    let kind = ApiResource::erase::<Rollout>(&());
+    let rollouts: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &kind);
+    rollouts.delete("up", &DeleteParams::default()).await.expect("deleted");
+    let versions = scene.api::<ModelVersion>();
+    versions
+        .delete("eta-3", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    let waits = |o: &Value| condition(o, "Stalled", "True", "Unreadable");
+    scene.until::<ModelVersion>("eta-3", PATIENCE, "it waits", waits).await;
+    until("it says what is left", PATIENCE, || async {
+        let found = serde_json::to_value(rollouts.get("up").await.expect("there")).expect("JSON");
+        let told = found["status"]["conditions"].to_string();
+        told.contains("kubectl delete deployment web-candidate").then_some(())
+    })
+    .await;
+    assert!(scene.candidate().await.is_some(), "its pods may serve");
+
+    let deployments = scene.api::<Deployment>();
+    deployments
+        .delete("web-candidate", &DeleteParams::background())
+        .await
+        .expect("deleted");
+    until("it is gone", PATIENCE, || async {
+        let found = rollouts.get_opt("up").await.expect("the API server answers");
+        found.is_none().then_some(())
+    })
+    .await;
+    scene.gone::<ModelVersion>("eta-3").await;
     scene.finish(Some(&uri(1)), 2).await;
 }

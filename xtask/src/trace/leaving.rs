@@ -3,6 +3,7 @@
 //! Judged are the operator's writes that take Flywheel's finalizer off a Rollout: somebody had asked for its deletion,
 //! its phase is not one in which it is at work, and no candidate of its own exists that is not being deleted itself.
 //! A candidate that came into being in the moments before may be the late effect of a request that was sent earlier.
+//! One that the operator cannot read may go in any phase, once it says so.
 //!
 //! That a deletion ends in time is judged in `overdue.rs`, and what becomes of Jobs in `orphans.rs`. For what a version is
 //! kept is not judged: it is also let go because its namespace ends, which the history does not hold.
@@ -11,6 +12,7 @@ use flywheel_api::names;
 
 use super::json::{label, list, text, uid};
 use super::moments::just_before;
+use super::overdue::is_invalid;
 use super::{Finding, Kind, Rule, Step, World};
 
 const I14: &str = "I14";
@@ -47,7 +49,7 @@ fn left_behind(world: &World, step: &Step) -> Option<Finding> {
         return Some(Finding::new(I14, message));
     }
     let phase = text(rollout, "/status/phase");
-    if AT_WORK.contains(&phase) {
+    if AT_WORK.contains(&phase) && !is_invalid(rollout) {
         let message = format!("the operator lets {} go in phase {phase}", step.key);
         return Some(Finding::new(I14, message));
     }

@@ -7,8 +7,8 @@
 //!
 //! Only time counts in which an operator was at work that also writes in that namespace, as its writes show, wherever they
 //! are: of a longer silence a little counts, because it may have been away, or its world at rest. What was deleted shortly
-//! before the log ends is not judged. While anything in the namespace cannot be read, nobody is let go. That a namespace
-//! ends, which lets versions go, the history does not hold.
+//! before the log ends is not judged, nor anything while an object of the namespace cannot be read, beside which no version
+//! is let go. That a namespace ends, which lets versions go, the history does not hold.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -182,7 +182,8 @@ fn keeps(world: &World, key: &Key, object: &Value, at: &str) -> bool {
     needed || READ.iter().any(unreadable)
 }
 
-fn is_invalid(object: &Value) -> bool {
+/// Whether an object says that the operator cannot read it.
+pub(super) fn is_invalid(object: &Value) -> bool {
     named(object, "/status/conditions", "type", "Ready").is_some_and(|c| text(c, "/reason") == "Invalid")
 }
 

@@ -45,6 +45,8 @@ enum Source {
 /// That an object began is remembered beside its status, which may be lost.
 const BEGUN: &str = "metadata.annotations.flywheel.dev/begun";
 const LINEAGE: &str = "metadata.annotations.flywheel.dev/lineage";
+/// So is the lowest level at which it decided.
+const LEVEL: &str = "metadata.annotations.flywheel.dev/lowest-level";
 
 /// Everything that the operator may write but status, and what gives it the right to: one right is enough.
 const RIGHTS: &[(Kind, &str, &[Right])] = &[
@@ -56,7 +58,12 @@ const RIGHTS: &[(Kind, &str, &[Right])] = &[
     (
         Kind::Run,
         "patch",
-        &[Right::Itself(&["metadata.ownerReferences", "metadata.labels", BEGUN])],
+        &[Right::Itself(&[
+            "metadata.ownerReferences",
+            "metadata.labels",
+            BEGUN,
+            LEVEL,
+        ])],
     ),
     (
         Kind::Run,
@@ -87,7 +94,7 @@ const RIGHTS: &[(Kind, &str, &[Right])] = &[
         Kind::Rollout,
         "patch",
         &[
-            Right::Itself(&["metadata.finalizers", "metadata.labels.flywheel.dev/", BEGUN]),
+            Right::Itself(&["metadata.finalizers", "metadata.labels.flywheel.dev/", BEGUN, LEVEL]),
             Right::Abort,
         ],
     ),

@@ -92,7 +92,7 @@ pub(super) fn beside(o: &ModelVersionObservation, known: &str) -> Option<Standin
     };
     let (said, command) = (broken.said(), broken.command(o));
     let message = format!(
-        "{known} {said}, so what it shows of {hidden} is what was known before: look at that object with `{command}`, and mend what its condition Ready names."
+        "{known} {said}, so what it shows of {hidden} is what was known before: look at that object with `{command}`, and do what its condition Ready says."
     );
     Some(Standing::new(Kind::Ready, "Unreadable", message))
 }
@@ -103,7 +103,7 @@ pub(super) fn keeps(o: &ModelVersionObservation) -> Option<Standing> {
     let broken = plan(o).or_else(other)?;
     let (said, command) = (broken.said(), broken.command(o));
     let message = format!(
-        "The deletion waits, because {said} and may need the version: look at that object with `{command}`, and mend what its condition Ready names."
+        "The deletion waits, because {said} and may need the version: look at that object with `{command}`, and do what its condition Ready says."
     );
     Some(Standing::new(Kind::Stalled, "Unreadable", message))
 }

@@ -11,7 +11,7 @@ use flywheel_api::schema::Digest;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{PipelineFacts, RolloutObservation, show};
+use super::{PipelineFacts, RolloutObservation, prepare, show};
 use crate::decision::{Action, Decision, Effect, Note, Wait};
 use crate::level;
 use crate::standing::{self, Kind, Standing};
@@ -83,8 +83,7 @@ impl<'a> Draft<'a> {
     /// Rollout without pipeline.
     pub(super) fn level(&self) -> Option<AutomationLevel> {
         let pipeline = self.o.pipeline.as_ref()?;
-        let decided = self.status.decisions.iter().filter_map(|d| d.level);
-        let before = decided.chain(self.o.rollout.spec.max_automation_level);
+        let before = self.levels().chain(self.noted_level());
         if pipeline.unreadable {
             // The level that was in force: a stricter one could keep a check from going back.
             return before.min().or(Some(pipeline.level));
@@ -92,6 +91,24 @@ impl<'a> Draft<'a> {
         let ceiling = self.o.settings.automation_ceiling;
         let live = level::effective(pipeline.level, ceiling, &pipeline.caps).level;
         Some(before.fold(live, AutomationLevel::min))
+    }
+
+    /// The levels at which it decided, as far as its status knows.
+    fn levels(&self) -> impl Iterator<Item = AutomationLevel> {
+        self.status.decisions.iter().filter_map(|d| d.level)
+    }
+
+    /// The lowest level that is known beside the status, which may be lost.
+    fn noted_level(&self) -> Option<AutomationLevel> {
+        let rollout = &self.o.rollout;
+        let noted = level::noted(&rollout.metadata);
+        noted.into_iter().chain(rollout.spec.max_automation_level).min()
+    }
+
+    /// The lowest level at which it decided, if that is known by its status alone.
+    pub(super) fn sunk_level(&self) -> Option<AutomationLevel> {
+        let (lowest, noted) = (self.levels().min()?, self.noted_level());
+        noted.is_none_or(|noted| lowest < noted).then_some(lowest)
     }
 
     /// Whether the pipeline that asked for this delivery is gone or on its way, or another one bears its name.
@@ -179,6 +196,7 @@ impl<'a> Draft<'a> {
             until: self.until,
             reason: standing.message,
         };
+        let effect = effect.or_else(|| prepare::note_level(&self));
         Decision::settle(&stored, self.status, self.events, || effect, wait)
     }
 

@@ -1,5 +1,5 @@
 //! What a Rollout bears before its first effect: a finalizer, labels and, once it had its turn, a mark that outlives
-//! its status.
+//! its status, with the level at which it began. A level that sinks later is noted beside the mark.
 //!
 //! The status goes first, so that all of it is one write.
 
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use flywheel_api::ModelVersion;
 use flywheel_api::names::{
-    ANNOTATION_BEGUN, FINALIZER_ROLLOUT, LABEL_BASELINE_VERSION, LABEL_MODEL, LABEL_MODEL_VERSION, LABEL_TARGET,
+    ANNOTATION_BEGUN, ANNOTATION_LEVEL, FINALIZER_ROLLOUT, LABEL_BASELINE_VERSION, LABEL_MODEL, LABEL_MODEL_VERSION,
+    LABEL_TARGET,
 };
 use flywheel_api::rollout::RolloutPhase;
 use serde_json::{Map, Value, json};
@@ -43,9 +44,23 @@ pub(super) fn prepare(draft: &Draft<'_>) -> Option<Effect> {
         set("labels", json!(labels));
     }
     if let Some(mark) = mark {
-        set("annotations", json!({ ANNOTATION_BEGUN: mark }));
+        let level = draft
+            .sunk_level()
+            .map(|level| (ANNOTATION_LEVEL, level.name().to_owned()));
+        let annotations: BTreeMap<&str, String> = [(ANNOTATION_BEGUN, mark)].into_iter().chain(level).collect();
+        set("annotations", json!(annotations));
     }
     (!metadata.is_empty()).then(|| done::patch(draft, json!({ "metadata": metadata }), why.to_owned()))
+}
+
+/// Notes that the level of a Rollout sank, when nothing else is to be done: its status may be lost, and the level be raised by
+/// then. Who goes back or has ended needs no level.
+pub(super) fn note_level(draft: &Draft<'_>) -> Option<Effect> {
+    let phase = draft.status.phase;
+    let forward = phase != RolloutPhase::RollingBack && !phase.is_terminal() && !draft.is_deleting();
+    let level = draft.sunk_level().filter(|_| forward)?;
+    let body = json!({ "metadata": { "annotations": { ANNOTATION_LEVEL: level } } });
+    Some(done::patch(draft, body, "the level of the Rollout sank".to_owned()))
 }
 
 /// All finalizers, if ours is not among them: without it a deleted Rollout could leave a candidate behind.

@@ -6,7 +6,7 @@ use flywheel_api::FlywheelPipeline;
 use flywheel_api::condition;
 use flywheel_api::flywheel_run::{RunOutcome, StageState, StageStatus};
 use flywheel_api::names;
-use flywheel_api::reference::NameRef;
+use flywheel_api::reference::{AutomationLevel, NameRef};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use super::turn::{Next, Turn};
 use super::{snapshot, view};
 use crate::decision::{Action, Child, ChildKind, Effect, ObjectKey, Patch, PatchKind};
+use crate::level;
 use crate::standing::{Kind, Standing};
 
 /// The mark of a run that was skipped.
@@ -139,7 +140,8 @@ fn not_yet(turn: &Turn<'_>, pipeline: &FlywheelPipeline) -> Option<Next> {
     let name = pipeline.metadata.name.as_deref().unwrap_or_default();
     if pipeline.spec.suspend {
         // Before its outcome, which may be lost: then the run must not begin in a pipeline that was resumed.
-        return Some(Next::Do(mark_with(turn, NEVER, "the run never begins")));
+        let never = serde_json::json!({ names::ANNOTATION_BEGUN: NEVER });
+        return Some(Next::Do(annotate(turn, &never, "the run never begins")));
     }
     let conditions = pipeline
         .status
@@ -163,17 +165,30 @@ fn unheard(turn: &Turn<'_>) -> Option<Next> {
     Some(Next::Missing(absent.reason, message))
 }
 
-/// A mark that outlives the status: a run that began once never begins again.
+/// A mark that outlives the status: a run that began once never begins again, nor at a higher level.
 pub fn mark(turn: &mut Turn<'_>) -> Option<Next> {
     if marked(turn).is_some() {
         return None;
     }
-    let since = turn.status.started_at.as_ref()?.0;
-    Some(Next::Do(mark_with(turn, &since.to_string(), "the run has begun")))
+    let since = turn.status.started_at.as_ref()?.0.to_string();
+    let begun = serde_json::json!({ names::ANNOTATION_BEGUN: since, names::ANNOTATION_LEVEL: turn.status.level });
+    Some(Next::Do(annotate(turn, &begun, "the run has begun")))
 }
 
-fn mark_with(turn: &Turn<'_>, when: &str, why: &str) -> Effect {
-    let body = serde_json::json!({ "metadata": { "annotations": { names::ANNOTATION_BEGUN: when } } });
+/// Notes that the level of a run sank, when nothing else is to be done: its status may be lost, and the level be raised by
+/// then.
+pub fn note_level(turn: &Turn<'_>) -> Option<Effect> {
+    let metadata = &turn.o.run.metadata;
+    let goes_on = turn.status.outcome.is_none() && metadata.deletion_timestamp.is_none();
+    let begun = marked(turn).is_some_and(|mark| mark != NEVER);
+    let sank = |level: &AutomationLevel| level::noted(metadata).is_none_or(|noted| *level < noted);
+    let level = turn.status.level.filter(|_| goes_on && begun).filter(sank)?;
+    let sunk = serde_json::json!({ names::ANNOTATION_LEVEL: level });
+    Some(annotate(turn, &sunk, "the level of the run sank"))
+}
+
+fn annotate(turn: &Turn<'_>, annotations: &serde_json::Value, why: &str) -> Effect {
+    let body = serde_json::json!({ "metadata": { "annotations": annotations } });
     patch(turn, body, why)
 }
 

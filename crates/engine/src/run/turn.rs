@@ -10,8 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::snapshot::SnapshotData;
 use super::view::{JobState, JobView, sends_back};
-use super::{RunObservation, deliver, snapshot};
+use super::{RunObservation, begin, deliver, snapshot};
 use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Wait};
+use crate::level;
 use crate::standing::{self, Kind, Standing, shorten};
 use crate::view::level_in_force;
 
@@ -70,14 +71,15 @@ impl<'a> Turn<'a> {
         self.o.run.spec.trigger.type_ == flywheel_api::flywheel_pipeline::TriggerType::Request
     }
 
-    /// The level in force: live, and never freer than at an earlier decision of this run.
+    /// The level in force: live, and never freer than at an earlier decision of this run, also of a status that was lost.
     pub fn level(&self) -> AutomationLevel {
         let o = self.o;
         let live = o
             .pipeline
             .as_ref()
             .map_or(AutomationLevel::Manual, |p| level_in_force(p, &o.settings, &o.policies));
-        self.status.level.map_or(live, |before| before.min(live))
+        let before = [self.status.level, level::noted(&o.run.metadata)];
+        before.into_iter().flatten().fold(live, AutomationLevel::min)
     }
 
     /// Remembers a decision and tells of it.
@@ -258,6 +260,7 @@ impl<'a> Turn<'a> {
             Next::Missing(reason, message) => (None, self.await_missing(reason, message)),
             Next::Still(until, reason) => (None, Wait { until, reason }),
         };
+        let effect = effect.or_else(|| begin::note_level(&self));
         Decision::settle(&stored, self.status, self.events, || effect, wait)
     }
 

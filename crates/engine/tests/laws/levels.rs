@@ -3,9 +3,13 @@
 use flywheel_api::Rollout;
 use flywheel_api::approval::ApprovalDecision::Approve;
 use flywheel_api::flywheel_run::RunOutcome;
-use flywheel_api::reference::AutomationLevel::{self, FullyAutomated, HumanOversight, Manual};
-use flywheel_engine::testing::{self, Kind, World};
+use flywheel_api::names::{ANNOTATION_BEGUN, ANNOTATION_LEVEL};
+use flywheel_api::reference::ApprovalGate;
+use flywheel_api::reference::AutomationLevel::{self, FullyAutomated, HumanOversight, Manual, SemiAutomated};
+use flywheel_engine::decision::Action;
+use flywheel_engine::testing::{self, Ending, Kind, World};
 use rstest::rstest;
+use serde_json::{Value, json};
 
 use crate::shop::{outcome, rollout, run, shop};
 
@@ -21,6 +25,16 @@ fn step(world: &World) -> Option<i32> {
 /// Whether the delivery of the run waits for a person.
 fn asks(world: &World) -> bool {
     rollout(world, "eta-2").waiting_for.is_some()
+}
+
+/// What the operator wrote beside the statuses of objects of that kind when it noted a level there.
+fn notes(world: &World, kind: Kind) -> Vec<Value> {
+    let of_kind = world.writes.iter().filter(|write| write.actor.0 == kind);
+    let annotations = of_kind.filter_map(|write| match &write.action {
+        Some(Action::Patch(patch)) => Some(patch.body["metadata"]["annotations"].clone()),
+        _ => None,
+    });
+    annotations.filter(|a| a[ANNOTATION_LEVEL].is_string()).collect()
 }
 
 #[rstest]
@@ -120,4 +134,98 @@ fn a_run_whose_status_is_lost_after_its_level_was_raised_waits_for_a_person_stil
     world.live(3);
     assert!(run(&world, "eta-request").waiting_for.is_some());
     assert!(world.names(Kind::Rollout).is_empty());
+}
+
+/// Whether a run waits for a person before it trains.
+fn asks_to_train(world: &World) -> bool {
+    let waiting = run(world, "eta-request").waiting_for;
+    waiting.is_some_and(|waiting| waiting.gate == ApprovalGate::Train)
+}
+
+#[rstest]
+#[case::from_its_beginning(SemiAutomated, 1)]
+#[case::since_it_was_lowered(FullyAutomated, 2)]
+fn a_run_that_asked_before_its_training_asks_still_when_the_level_is_raised_and_its_status_is_lost(
+    #[case] first: AutomationLevel,
+    #[case] noted: usize,
+) {
+    let mut world = shop();
+    world.edit(Kind::Pipeline, "eta", |o| {
+        let collect = json!({ "name": "collect", "type": "Collect", "image": "example/eta:1" });
+        o["spec"]["stages"].as_array_mut().unwrap().insert(0, collect);
+    });
+    set(&mut world, first);
+    world.endings.insert("collect".to_owned(), Ending::Runs);
+    world.live(1);
+    set(&mut world, SemiAutomated);
+    world.endings.clear();
+    world.live(1);
+    assert!(asks_to_train(&world));
+    let before = notes(&world, Kind::Run);
+    assert_eq!(before.len(), noted, "{before:?}");
+    assert!(
+        before[0][ANNOTATION_BEGUN].is_string(),
+        "in the write that marks its beginning"
+    );
+    assert_eq!(before[noted - 1][ANNOTATION_LEVEL], "SemiAutomated");
+    set(&mut world, FullyAutomated);
+    world.lose_status(Kind::Run, "eta-request");
+    world.live(3);
+    assert!(asks_to_train(&world));
+    assert_eq!(run(&world, "eta-request").level, Some(SemiAutomated));
+    assert_eq!(world.names(Kind::Job).len(), 1, "it collected its data");
+    assert_eq!(notes(&world, Kind::Run), before, "nothing is noted twice");
+    world.person("jane", Approve).expect("the training waits");
+    world.live(3);
+    assert_eq!(world.names(Kind::Job).len(), 3);
+}
+
+#[test]
+fn a_rollout_whose_level_was_lowered_asks_at_its_step_still_when_it_is_raised_and_its_status_is_lost() {
+    let mut world = shop();
+    world.live(1);
+    world.person("jane", Approve).expect("the promotion waits");
+    world.live(5);
+    assert!(notes(&world, Kind::Rollout).is_empty(), "its spec says so");
+    set(&mut world, Manual);
+    world.live(10);
+    assert_eq!((step(&world), asks(&world)), (Some(0), true));
+    set(&mut world, FullyAutomated);
+    world.lose_status(Kind::Rollout, "eta-2");
+    world.live(15);
+    assert_eq!((step(&world), asks(&world)), (Some(0), true));
+    assert_eq!(notes(&world, Kind::Rollout), [json!({ ANNOTATION_LEVEL: "Manual" })]);
+    world.person("jane", Approve).expect("the step waits");
+    world.live(1);
+    assert_eq!(step(&world), Some(1));
+}
+
+#[test]
+fn a_rollout_that_begins_at_a_lower_level_than_its_run_asked_at_notes_that_with_its_beginning() {
+    let mut world = shop();
+    world.live(1);
+    world.person("jane", Approve).expect("the promotion waits");
+    while world.names(Kind::Rollout).is_empty() {
+        assert!(world.look(Kind::Run, "eta-request"));
+    }
+    set(&mut world, Manual);
+    world.live(15);
+    assert_eq!((step(&world), asks(&world)), (Some(0), true));
+    let noted = notes(&world, Kind::Rollout);
+    assert_eq!(noted.len(), 1, "{noted:?}");
+    assert_eq!(noted[0][ANNOTATION_LEVEL], "Manual");
+    assert!(noted[0][ANNOTATION_BEGUN].is_string());
+}
+
+#[test]
+fn a_delivery_whose_level_sinks_when_it_is_to_go_back_goes_back_without_a_write_for_that() {
+    let mut world = shop();
+    world.live(1);
+    world.person("jane", Approve).expect("the promotion waits");
+    world.live(5);
+    set(&mut world, Manual);
+    world.set(Kind::Rollout, "eta-2", "desiredState", "RollBack");
+    world.live(2);
+    assert_eq!(outcome(&world, "eta-request"), Some(RunOutcome::RolledBack));
+    assert!(notes(&world, Kind::Rollout).is_empty());
 }

@@ -60,6 +60,27 @@ fn a_rollout_that_goes_while_it_works_breaks_i14() {
 }
 
 #[test]
+fn a_rollout_that_cannot_be_read_goes_in_any_phase_once_it_says_so_and_has_no_candidate() {
+    let goes = |says_so: bool, has_candidate: bool| {
+        let mut turn = Turn::held();
+        turn.story.delete(By::User, &Kind::Rollout, "eta-1");
+        if !has_candidate {
+            turn.story.delete(By::User, &Kind::Deployment, "eta-candidate");
+        }
+        if says_so {
+            turn.story.status(By::Operator, &Kind::Rollout, "eta-1", |s| {
+                s["conditions"] = json!([{ "type": "Ready", "status": "False", "reason": "Invalid" }]);
+            });
+        }
+        lets_go(&mut turn);
+        broken(&turn.story)
+    };
+    assert_eq!(goes(true, false), [""; 0]);
+    assert_eq!(goes(false, false), ["I14"]);
+    assert_eq!(goes(true, true), ["I14"]);
+}
+
+#[test]
 fn letting_go_of_what_nobody_deleted_breaks_i14() {
     let mut turn = Turn::at_last_step();
     turn.promote("FullyAutomated", None);

@@ -246,6 +246,17 @@ fn the_spec_of_a_users_object_breaks_i15() {
 }
 
 #[test]
+fn the_level_of_a_run_or_a_rollout_may_be_noted_beside_its_status() {
+    let mut turn = Turn::held();
+    for kind in [Kind::Run, Kind::Rollout] {
+        turn.story.patch(By::Operator, &kind, "eta-1", |o| {
+            o["metadata"]["annotations"][names::ANNOTATION_LEVEL] = json!("Manual");
+        });
+    }
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
 fn a_run_may_stop_its_own_rollout_and_nothing_else() {
     let asked = |state: &str, own: bool| {
         let mut turn = Turn::held();
