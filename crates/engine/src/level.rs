@@ -139,7 +139,7 @@ mod tests {
     fn every_level_is_read_as_it_is_noted_and_nothing_else_is_a_level() {
         let noted = |text: &str| {
             let annotations = [(ANNOTATION_LEVEL.to_owned(), text.to_owned())];
-            super::noted(&ObjectMeta {
+            noted(&ObjectMeta {
                 annotations: Some(annotations.into_iter().collect()),
                 ..ObjectMeta::default()
             })
