@@ -25,7 +25,7 @@ use crate::controller::Controller;
 use crate::guard::Guard;
 use crate::inputs::Inputs;
 use crate::invalid;
-use crate::queue::{Key, Queue, Taken};
+use crate::queue::{Queue, Taken, key};
 use crate::record::{publish, record};
 
 use self::asking::answered;
@@ -166,13 +166,6 @@ impl Driver {
     fn failures(&self) -> MutexGuard<'_, Failures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Namespace and name of an object.
-pub fn key<K: Resource>(object: &K) -> Key {
-    let metadata = object.meta();
-    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
-    format!("{}/{}", text(&metadata.namespace), text(&metadata.name)).into()
 }
 
 /// When an object is looked at again, if nothing happens before.

@@ -8,11 +8,20 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::Resource;
 use tokio::sync::Notify;
 use tokio::time::{Instant as Moment, sleep_until};
 
+use crate::watch::place;
+
 /// Namespace and name of an object, with a slash between them.
 pub type Key = Arc<str>;
+
+/// The key of an object.
+pub fn key<K: Resource>(object: &K) -> Key {
+    let (namespace, name) = place(object);
+    format!("{namespace}/{name}").into()
+}
 
 /// The objects of one kind that wait for a look.
 #[derive(Default)]

@@ -66,7 +66,7 @@ fn lean<O: Resource>(object: &mut O) {
 }
 
 /// Namespace and name of an object.
-fn place<O: Resource>(object: &O) -> Place {
+pub fn place<O: Resource>(object: &O) -> Place {
     let metadata = object.meta();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     (text(&metadata.namespace), text(&metadata.name))

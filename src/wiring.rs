@@ -17,9 +17,9 @@ use tokio::sync::watch;
 use self::news::{all, news, outline, pipeline_outline, present, run_outline, spec};
 use crate::context::Context;
 use crate::controller::{Controller, Related, RelatedKind};
-use crate::driver::{Driver, key, work};
+use crate::driver::{Driver, work};
 use crate::guard::Guard;
-use crate::queue::{Key, Queue};
+use crate::queue::{Key, Queue, key};
 use crate::watch::Watches;
 
 /// Objects of this controller that a change concerns, and those that cannot be read and may go because of it.

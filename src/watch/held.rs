@@ -25,7 +25,7 @@ pub struct Ask {
 }
 
 /// Namespace and name.
-pub(super) type Place = (String, String);
+pub type Place = (String, String);
 
 /// Objects by namespace and name, in the order in which the API server lists them. Who looks for some of a namespace, which
 /// happens many times in each look, does not go through those of all others.
