@@ -21,9 +21,11 @@ use crate::lineage::{self, Reached};
 use crate::part::Part;
 use crate::standing::{Kind, Standing};
 
+mod found;
 mod keep;
 mod unreadable;
 
+pub use found::shows;
 pub use keep::{told, untold};
 pub use unreadable::{Unreadable, may_be_about};
 
@@ -155,7 +157,9 @@ pub fn decide(o: &ModelVersionObservation) -> Decision<ModelVersionStatus> {
         return Decision::Do(effect);
     }
     let mut status = stored.clone();
-    copy_from_run(o, &mut status);
+    if let Some(run) = o.run.as_ref().and_then(|r| r.status.as_ref()) {
+        found::copy(run, o.version.metadata.uid.as_ref(), &mut status);
+    }
     status.deployments = deployments(o, &name, &stored);
     let delivered = o.rollouts.iter().map(|r| &r.target);
     // What keeps it from going is looked at when it changes.
@@ -220,30 +224,6 @@ const fn words(state: VersionState) -> &'static str {
         VersionState::Live => "live",
         VersionState::Superseded => "superseded",
         VersionState::RolledBack => "rolled back",
-    }
-}
-
-fn copy_from_run(o: &ModelVersionObservation, status: &mut ModelVersionStatus) {
-    let Some(run) = o.run.as_ref().and_then(|r| r.status.as_ref()) else {
-        return;
-    };
-    if run.model_version.as_ref().and_then(|v| v.uid.as_ref()) != o.version.metadata.uid.as_ref() {
-        return;
-    }
-    status.evaluations.clone_from(&run.gates);
-    status.bias.clone_from(&run.bias);
-    let promote =
-        |a: &&flywheel_api::reference::ApprovalRecord| a.gate == flywheel_api::reference::ApprovalGate::Promote;
-    status.approvals = run.approvals.iter().filter(promote).cloned().collect();
-    let waiting = run
-        .waiting_for
-        .as_ref()
-        .filter(|w| w.gate == flywheel_api::reference::ApprovalGate::Promote);
-    // Nobody may have looked while it waited: whoever approved named the evidence, too.
-    let waited = waiting.map(|w| &w.evidence_digest);
-    let approved = status.approvals.last().map(|a| &a.evidence_digest);
-    if let Some(digest) = waited.or(approved) {
-        status.evidence_digest = Some(digest.clone());
     }
 }
 

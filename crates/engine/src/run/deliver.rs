@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::turn::{Next, Turn};
 use super::view::RolloutView;
 use crate::decision::{Action, Child, ChildKind, Effect, ObjectKey, Patch, PatchKind};
+use crate::model_version;
 use crate::standing::{Kind, Standing};
 
 /// Nothing if the pipeline has no rollout.
@@ -48,12 +49,19 @@ pub fn rollout(turn: &mut Turn<'_>) -> Option<Next> {
 }
 
 /// The Rollout keeps the head of the version's lineage: it is made once there is one that a lost status does not make untrue.
+/// What serves must show why it may, also when its run is gone: it is made once the version does.
 fn make(turn: &Turn<'_>, intent: &RolloutIntent, version: &str, plan: RolloutPlan) -> Next {
-    let reference = turn.o.version.as_ref().map(VersionRef::of).filter(|r| r.head.is_some());
-    let Some(reference) = reference else {
-        let message = format!("Version {version} is delivered once its lineage has begun.");
-        return Next::Rest(Standing::new(Kind::Working, "Delivering", message), None);
+    let waits = |for_what: &str| {
+        let message = format!("Version {version} is delivered once {for_what}.");
+        Next::Rest(Standing::new(Kind::Working, "Delivering", message), None)
     };
+    let found = turn.o.version.as_ref();
+    let Some(reference) = found.map(VersionRef::of).filter(|r| r.head.is_some()) else {
+        return waits("its lineage has begun");
+    };
+    if !found.is_some_and(|v| model_version::shows(v, &turn.status)) {
+        return waits("its status shows what the run found");
+    }
     Next::Do(Effect {
         action: Action::Create(Box::new(Child::Rollout(build(turn, intent, reference, plan)))),
         why: format!("deliver {version}"),

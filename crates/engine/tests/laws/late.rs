@@ -7,7 +7,7 @@ use flywheel_engine::decision::{Action, Child};
 use flywheel_engine::testing::{self, Content, Held, Kind, World};
 use serde_json::json;
 
-use crate::shop::{delivery, outcome, phase, shop};
+use crate::shop::{delivery, outcome, phase, run, shop, version};
 
 /// Lets everything go on until such an effect is decided, and holds it.
 fn until(world: &mut World, wanted: fn(&Action) -> bool) -> Held {
@@ -125,6 +125,38 @@ fn a_delivery_whose_creation_arrives_after_its_run_was_cancelled_goes_back() {
     let rollout: Rollout = world.all(Kind::Rollout).remove(0);
     assert_eq!(rollout.status.unwrap_or_default().phase, RolloutPhase::Aborted);
     assert_eq!(world.binding("eta"), Some(testing::uri(1)));
+}
+
+#[test]
+fn a_version_whose_status_is_written_late_never_loses_what_its_run_found() {
+    let mut world = shop();
+    for _ in 0..60 {
+        let keys: Vec<_> = world.keys().cloned().collect();
+        for (kind, name) in keys {
+            let is_late = kind == Kind::ModelVersion && !run(&world, "eta-request").gates.is_empty();
+            while !is_late && world.look(kind, &name) {}
+        }
+        if world.waiting().is_some() {
+            world.person("jane", flywheel_api::approval::ApprovalDecision::Approve);
+        }
+        world.run_jobs();
+        world.run_deployments();
+        world.pass(60);
+    }
+    let found = run(&world, "eta-request");
+    assert!(found.rollout.is_some_and(|r| r.uid.is_none()), "it means to deliver it");
+    assert!(
+        world.names(Kind::Rollout).is_empty(),
+        "its run may be gone before the version shows anything"
+    );
+    while world.look(Kind::ModelVersion, "eta-2") {}
+    world.live(3);
+    assert_eq!(world.names(Kind::Rollout), ["eta-2"]);
+    let shown = version(&world, "eta-2").status.unwrap_or_default();
+    assert_eq!(
+        (shown.evaluations, shown.approvals.len()),
+        (found.gates, found.approvals.len())
+    );
 }
 
 #[test]
