@@ -32,26 +32,44 @@ pub struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// In the order in which they came.
+    /// Where each object stands; of others nothing is known.
+    places: HashMap<Key, Place>,
+    /// Those that wait, in the order in which they came.
     line: VecDeque<Key>,
-    /// Since when each of them waits.
-    since: HashMap<Key, Instant>,
-    /// Those that are being looked at, and whether they are to be looked at once more.
-    taken: HashMap<Key, bool>,
-    /// Those that are to be looked at later, by the moment.
+    /// Those that rest, by the moment at which they are due.
     later: BTreeSet<(Instant, Key)>,
-    /// The moment of each of them.
-    due: HashMap<Key, Instant>,
+}
+
+/// Where an object stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// It has waited for a look since then.
+    Waits(Instant),
+    /// It is being looked at, and maybe to be looked at once more.
+    Taken { again: bool },
+    /// It is to be looked at then, if nothing happens before.
+    Rests(Instant),
 }
 
 impl State {
     fn add(&mut self, key: Key, since: Instant) {
-        if let Some(again) = self.taken.get_mut(&key) {
-            *again = true;
-        } else if !self.since.contains_key(&key) {
-            self.since.insert(key.clone(), since);
-            self.line.push_back(key);
+        match self.places.get_mut(&key) {
+            Some(Place::Waits(_)) => return,
+            Some(Place::Taken { again }) => {
+                *again = true;
+                return;
+            }
+            Some(Place::Rests(due)) => {
+                self.later.remove(&(*due, key.clone()));
+            }
+            None => {}
         }
+        self.wait(key, since);
+    }
+
+    fn wait(&mut self, key: Key, since: Instant) {
+        self.places.insert(key.clone(), Place::Waits(since));
+        self.line.push_back(key);
     }
 
     fn take(&mut self, now: Instant) -> Option<(Key, Instant)> {
@@ -59,27 +77,25 @@ impl State {
             && *at <= now
             && let Some((at, key)) = self.later.pop_first()
         {
-            self.due.remove(&key);
-            self.add(key, at);
+            self.wait(key, at);
         }
         let key = self.line.pop_front()?;
-        let since = self.since.remove(&key).unwrap_or(now);
-        // This look says when the next one is due.
-        if let Some(at) = self.due.remove(&key) {
-            self.later.remove(&(at, key.clone()));
-        }
-        self.taken.insert(key.clone(), false);
+        let place = self.places.insert(key.clone(), Place::Taken { again: false });
+        let since = match place {
+            Some(Place::Waits(since)) => since,
+            _ => now,
+        };
         Some((key, since))
     }
 
     fn ended(&mut self, key: &Key, pause: Option<Duration>, now: Instant) {
-        let again = self.taken.remove(key).unwrap_or_default();
-        if let Some(at) = pause.and_then(|pause| now.checked_add(pause)) {
+        let taken = self.places.remove(key);
+        if matches!(taken, Some(Place::Taken { again: true })) {
+            // That look says when the next one is due.
+            self.wait(key.clone(), now);
+        } else if let Some(at) = pause.and_then(|pause| now.checked_add(pause)) {
+            self.places.insert(key.clone(), Place::Rests(at));
             self.later.insert((at, key.clone()));
-            self.due.insert(key.clone(), at);
-        }
-        if again {
-            self.add(key.clone(), now);
         }
     }
 }
@@ -120,8 +136,8 @@ impl Queue {
     /// Whether there is anybody to look at now, or being looked at.
     #[cfg(test)]
     pub fn waits(&self) -> bool {
-        let state = self.state();
-        !state.line.is_empty() || !state.taken.is_empty()
+        let mut places = self.state().places.clone().into_values();
+        places.any(|place| !matches!(place, Place::Rests(_)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,7 +219,7 @@ mod tests {
         assert_eq!(names(&queue), ["woken"]);
         let state = queue.state();
         assert_eq!(
-            (state.later.len(), state.due.len()),
+            (state.later.len(), state.places.len()),
             (1, 1),
             "its old moment is forgotten"
         );

@@ -6,6 +6,7 @@ mod audit;
 mod bed;
 mod idle;
 mod kubelet;
+mod lineage;
 mod process;
 mod report;
 mod rollouts;
@@ -49,6 +50,8 @@ enum What {
     Runs(runs::Args),
     /// Many rollouts at once, side by side with Argo Rollouts.
     Rollouts(rollouts::Args),
+    /// How long the plugin takes to verify the lineage of many versions.
+    Lineage(lineage::Args),
     /// Size of the program and of its image, and how long a cold build takes.
     Size(size::Args),
 }
@@ -64,16 +67,17 @@ pub fn run(args: Args) -> Result<()> {
         operator,
         keep,
     } = args;
-    let program = operator.map_or_else(|| image::program(Ours::Operator), Ok)?;
     let all = what.map_or_else(everything, |what| vec![what]);
-    let bed = |settings: &[&str]| Bed::prepare(&program, &name, keep, settings);
+    let program = || operator.clone().map_or_else(|| image::program(Ours::Operator), Ok);
+    let bed = |settings: &[&str]| Bed::prepare(&program()?, &name, keep, settings);
     println!("{}", machine());
     for what in all {
         let report = match what {
             What::Idle(args) => idle::run(&bed(&SETTINGS)?, &args)?,
             What::Runs(args) => runs::run(&bed(&SETTINGS_OF_RUNS)?, &args)?,
             What::Rollouts(args) => rollouts::run(&bed(&SETTINGS)?, &args)?,
-            What::Size(args) => size::run(&program, &args)?,
+            What::Lineage(args) => lineage::run(&args)?,
+            What::Size(args) => size::run(&program()?, &args)?,
         };
         println!("\n{}", report.render());
     }
@@ -84,6 +88,7 @@ pub fn run(args: Args) -> Result<()> {
 fn everything() -> Vec<What> {
     vec![
         What::Size(size::Args::default()),
+        What::Lineage(lineage::Args::default()),
         What::Runs(runs::Args::default()),
         What::Rollouts(rollouts::Args::default()),
         What::Idle(idle::Args::default()),

@@ -14,6 +14,7 @@ mod node;
 mod processes;
 mod store;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -133,7 +134,14 @@ pub fn run(args: Args) -> Result<()> {
             })?;
             println!("KUBECONFIG={}", cluster.kubeconfig.display());
         }
-        Action::Down { which } => down(&which.name)?,
+        Action::Down { which } => {
+            down(&which.name)?;
+            // Those of `cargo xtask test` have names that nobody gave them.
+            let others: Vec<String> = Home::of(&which.name)?.recorded()?.into_keys().collect();
+            if !others.is_empty() {
+                eprintln!("other clusters are up: {}", others.join(", "));
+            }
+        }
         Action::Env { which } => {
             let cluster = find(&which.name)?.with_context(|| {
                 let name = &which.name;
@@ -323,12 +331,18 @@ impl Home {
     }
 
     fn taken(&self) -> Result<Vec<u8>> {
+        let all = self.recorded()?.into_values();
+        Ok(all.filter_map(|record| record.network.slot).collect())
+    }
+
+    /// The clusters that were brought up and not taken down, by name.
+    fn recorded(&self) -> Result<BTreeMap<String, Record>> {
         let entries = fs::read_dir(&self.all).with_context(|| format!("cannot read {}", self.all.display()))?;
         let names = entries
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok());
-        let others = names.filter_map(|name| Self::of(&name).ok()?.record()?.network.slot);
-        Ok(others.collect())
+        let record = |name: String| Self::of(&name).ok()?.record().map(|record| (name, record));
+        Ok(names.filter_map(record).collect())
     }
 
     fn cluster(&self, record: &Record) -> Cluster {

@@ -279,7 +279,8 @@ pub fn program(ours: Ours) -> Result<PathBuf> {
     compile(package, program)
 }
 
-fn compile(package: &str, program: &str) -> Result<PathBuf> {
+/// Compiles a program of this checkout for production, and says where it is.
+pub fn compile(package: &str, program: &str) -> Result<PathBuf> {
     eprintln!("compiling {program} …");
     let mut command = shell::cargo();
     command.current_dir(cache::workspace());

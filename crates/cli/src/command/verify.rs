@@ -1,13 +1,16 @@
 //! `lineage verify`: checks the hash chains of versions, from the cluster or from files.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::Path;
 
 use flywheel_api::ModelVersion;
 use flywheel_engine::lineage::register::{self, Register, Verdict};
 use kube::ResourceExt;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{DONE, document, print};
 use crate::args::{Connection, Form, Verify};
@@ -96,8 +99,8 @@ fn read(path: &Path, register: &mut Register) -> Result<(), Error> {
     };
     let text = text.map_err(|e| Error::Refused(format!("cannot read {shown}: {e}")))?;
     let before = register.versions.len();
-    for value in parse(&text).map_err(|why| Error::Refused(format!("{shown} is neither JSON nor YAML: {why}")))? {
-        sort_out(value, &shown.to_string(), register)?;
+    for document in parse(&text).map_err(|why| Error::Refused(format!("{shown} is neither JSON nor YAML: {why}")))? {
+        sort_out(&document, "", &shown.to_string(), register)?;
     }
     if register.versions.len() == before {
         return refused(format!(
@@ -107,47 +110,72 @@ fn read(path: &Path, register: &mut Register) -> Result<(), Error> {
     Ok(())
 }
 
-/// The documents of a text.
-fn parse(text: &str) -> Result<Vec<Value>, String> {
-    if let Ok(value) = serde_json::from_str(text) {
-        return Ok(vec![value]);
+/// The documents of a text, as JSON. Versions may be many: they are read into what they are, and no trees are made of them.
+fn parse(text: &str) -> Result<Vec<Cow<'_, str>>, String> {
+    if serde_json::from_str::<&RawValue>(text).is_ok() {
+        return Ok(vec![Cow::Borrowed(text)]);
     }
-    serde_saphyr::from_multiple(text).map_err(|e| e.to_string())
+    let all: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| e.to_string())?;
+    Ok(all.iter().map(|value| Cow::Owned(value.to_string())).collect())
 }
 
-/// Takes what is needed out of a document; a list holds documents.
-fn sort_out(mut value: Value, file: &str, register: &mut Register) -> Result<(), Error> {
-    let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) {
-        // Items of a typed list have no kind of their own.
-        let of_list = kind.strip_suffix("List").filter(|k| !k.is_empty());
-        for mut item in items {
-            if let (Some(kind), Some(fields)) = (of_list, item.as_object_mut()) {
-                fields.entry("kind").or_insert_with(|| kind.into());
-            }
-            sort_out(item, file, register)?;
-        }
-        return Ok(());
+/// What says what a document is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline<'a> {
+    #[serde(borrow)]
+    api_version: Option<&'a RawValue>,
+    #[serde(borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    items: Option<&'a RawValue>,
+}
+
+/// A part of a document, if it is what it is taken for.
+fn part<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+impl Outline<'_> {
+    /// Other groups have Rollouts too.
+    fn is_ours(&self) -> bool {
+        let version: Option<String> = part(self.api_version);
+        version.is_none_or(|v| v.starts_with("flywheel.dev/"))
     }
-    match kind.as_str() {
-        "ModelVersion" => register.versions.push(typed(value, file)?),
-        "Rollout" if ours(&value) => register.rollouts.push(typed(value, file)?),
+
+    fn typed<K: Kind + DeserializeOwned>(&self, document: &str, file: &str) -> Result<K, Error> {
+        let metadata: Option<Value> = part(self.metadata);
+        let name = metadata.as_ref().and_then(|m| m["name"].as_str());
+        let name = name.unwrap_or("without name");
+        serde_json::from_str(document)
+            .map_err(|e| Error::Refused(format!("{file}: {} {name} cannot be read: {e}", K::kind(&()))))
+    }
+}
+
+/// Takes what is needed out of a document; a list holds documents. What does not say its kind is of the kind `of_list`.
+fn sort_out(document: &str, of_list: &str, file: &str, register: &mut Register) -> Result<(), Error> {
+    let outline: Outline<'_> = match serde_json::from_str(document) {
+        Ok(outline) => outline,
+        // A text or a number is no object.
+        Err(_) if !document.trim_start().starts_with('{') => return Ok(()),
+        Err(why) => return refused(format!("{file}: an object cannot be read: {why}")),
+    };
+    let said: Option<String> = part(outline.kind);
+    let kind = said.as_deref().unwrap_or(of_list);
+    if let Some(items) = part::<Vec<&RawValue>>(outline.items) {
+        let of_list = kind.strip_suffix("List").unwrap_or_default();
+        return items
+            .iter()
+            .try_for_each(|item| sort_out(item.get(), of_list, file, register));
+    }
+    match kind {
+        "ModelVersion" => register.versions.push(outline.typed(document, file)?),
+        "Rollout" if outline.is_ours() => register.rollouts.push(outline.typed(document, file)?),
         _ => {}
     }
     Ok(())
-}
-
-/// Other groups have Rollouts too.
-fn ours(value: &Value) -> bool {
-    let version = value.get("apiVersion").and_then(Value::as_str);
-    version.is_none_or(|v| v.starts_with("flywheel.dev/"))
-}
-
-fn typed<K: Kind + DeserializeOwned>(value: Value, file: &str) -> Result<K, Error> {
-    let name = value.pointer("/metadata/name").and_then(Value::as_str);
-    let name = name.unwrap_or("without name").to_owned();
-    serde_json::from_value(value)
-        .map_err(|e| Error::Refused(format!("{file}: {} {name} cannot be read: {e}", K::kind(&()))))
 }
 
 #[cfg(test)]
@@ -217,8 +245,8 @@ mod tests {
             version("a")
         );
         let mut register = Register::default();
-        for value in parse(&text).unwrap() {
-            sort_out(value, "file", &mut register).unwrap();
+        for document in parse(&text).unwrap() {
+            sort_out(&document, "", "file", &mut register).unwrap();
         }
         let names: Vec<String> = register.versions.iter().map(ResourceExt::name_any).collect();
         assert_eq!(names, ["a", "b", "c"]);
@@ -226,9 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_an_object_that_says_something_twice_is_not_passed_over() {
+        let document = r#"{"kind":"Secret","kind":"ModelVersion","metadata":{"name":"eta-1"}}"#;
+        let error = sort_out(document, "", "odd.json", &mut Register::default()).unwrap_err();
+        assert!(error.to_string().contains("duplicate field `kind`"), "{error}");
+        assert!(sort_out("\"a text\"", "", "odd.json", &mut Register::default()).is_ok());
+    }
+
+    #[test]
     fn a_document_that_is_no_version_is_named() {
-        let value = json!({ "kind": "ModelVersion", "metadata": { "name": "eta-1" }, "spec": {} });
-        let error = sort_out(value, "old.yaml", &mut Register::default()).unwrap_err();
+        let document = json!({ "kind": "ModelVersion", "metadata": { "name": "eta-1" }, "spec": {} }).to_string();
+        let error = sort_out(&document, "", "old.yaml", &mut Register::default()).unwrap_err();
         assert!(
             error
                 .to_string()
