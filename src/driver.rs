@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flywheel_engine::capture::nameless;
-use flywheel_engine::decision::{Decision, Note, Wait};
+use flywheel_engine::decision::{Decision, Wait};
+use flywheel_engine::denial::Denial;
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::core::error_boundary::InvalidObject;
@@ -29,6 +30,7 @@ use crate::queue::{Queue, Taken, key};
 use crate::record::{publish, record};
 
 use self::asking::answered;
+use self::denial::{denial, told};
 use self::memory::{Failures, Looks, TRUSTED};
 use self::pauses::{doubled, until_looked_again};
 
@@ -157,6 +159,12 @@ impl Driver {
             looks.left.note(key.to_owned(), seen);
         }
         Duration::from_secs(1)
+    }
+
+    /// What was to be done for that object is refused.
+    fn denied<C: Controller>(&self, key: &str, denial: Denial) {
+        let exists = |key: &str| self.knows::<C>(key);
+        self.looks().denials.refused(key, denial, exists);
     }
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
@@ -325,14 +333,14 @@ async fn step<C: Controller>(
         ControlFlow::Break(pause) => return Ok(pause),
     };
     let reads = if trusted { Inputs::stored } else { Inputs::live };
-    let inputs = reads(context, &namespace);
+    let inputs = reads(context, &namespace).denied(driver.looks().denials.of(&key));
     let look = Look::<C> {
         object,
         answers,
         now,
         inputs,
     };
-    let outcome = driver.within(decided::<C>(context, &api, look)).await?;
+    let outcome = driver.within(decided::<C>(driver, &api, look)).await?;
     drop(turn);
     // Not after a write that was decided in the stores: only what it rested on was read live.
     if !trusted {
@@ -384,14 +392,14 @@ struct Look<'a, C: Controller> {
 /// most once. Most looks are woken by changes that do not concern what is waited for: they cost the API server next to
 /// nothing.
 async fn decided<C: Controller>(
-    context: &Context,
+    driver: &Driver,
     api: &Api<C::Object>,
     mut look: Look<'_, C>,
 ) -> Result<Outcome, kube::Error> {
     let decision = loop {
         let (object, answers) = (look.object.as_ref().clone(), look.answers.clone());
         // In a box, which is gone before the write: all that may be read takes as much room as many objects.
-        let observed = Box::pin(C::observe(context, &look.inputs, object, answers, look.now));
+        let observed = Box::pin(C::observe(&driver.context, &look.inputs, object, answers, look.now));
         let observation = observed.await?;
         let decision = C::decide(&observation);
         let again = match &decision {
@@ -407,23 +415,27 @@ async fn decided<C: Controller>(
         }
         break decision;
     };
-    Box::pin(carried_out::<C>(context, api, &look.object, decision)).await
+    Box::pin(carried_out::<C>(driver, api, &look.object, decision)).await
 }
 
 /// Does what was decided.
 async fn carried_out<C: Controller>(
-    context: &Context,
+    driver: &Driver,
     api: &Api<C::Object>,
     object: &C::Object,
     decision: Decision<C::Status>,
 ) -> Result<Outcome, kube::Error> {
-    let (written, why, itself) = match decision {
+    let context = &driver.context;
+    let written = match decision {
         Decision::Wait(wait) => return Ok(ControlFlow::Continue(wait)),
         Decision::Record(change) => {
             let why = "record the status";
             tracing::info!(events = change.events.len(), "{why}");
             let written = record(context, object.clone(), change).await;
-            (written, why.to_owned(), true)
+            if let Some(denial) = denial(why, &written) {
+                publish(context, object, told(&denial)).await;
+            }
+            Wrote::of(written?, true)
         }
         Decision::Do(effect) => {
             tracing::info!(why = effect.why, "act");
@@ -434,26 +446,16 @@ async fn carried_out<C: Controller>(
             }
             let namespace = object.namespace().unwrap_or_default();
             let written = apply(&context.client, &namespace, effect.action).await;
-            (written, effect.why, itself)
+            if let Some(denial) = denial(&effect.why, &written) {
+                publish(context, object, told(&denial)).await;
+                driver.denied::<C>(&key(object), denial);
+            }
+            let applied = written?;
+            driver.looks().denials.forget(&key(object));
+            Wrote::of(applied, itself)
         }
     };
-    let refused = refused(&why, &written);
-    if let Some(note) = refused {
-        publish(context, object, note).await;
-    }
-    Ok(ControlFlow::Break(Wrote::of(written?, itself)))
-}
-
-/// What is told of a write that the API server will refuse again until somebody changes something, such as a quota.
-fn refused(why: &str, written: &Result<Applied, kube::Error>) -> Option<Note> {
-    let Err(kube::Error::Api(answer)) = written else {
-        return None;
-    };
-    let message = format!(
-        "The API server refuses a write, which is tried again ({why}): {}",
-        answer.message
-    );
-    matches!(answer.code, 400 | 403 | 422).then(|| Note::warning("WriteRefused", message))
+    Ok(ControlFlow::Break(written))
 }
 
 /// So long the stores are believed after an object was looked at live, and then it is looked at live again, whatever the
@@ -477,6 +479,7 @@ async fn is_current<K: Kind>(api: &Api<K>, object: &K) -> Result<bool, kube::Err
 }
 
 mod asking;
+mod denial;
 mod memory;
 mod pauses;
 #[cfg(test)]

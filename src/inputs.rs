@@ -1,6 +1,7 @@
 //! What is read for a decision: as little as possible live, and nothing that a write rests on from a store, unless the write
 //! itself confirms it.
 
+use flywheel_engine::denial::Denial;
 use flywheel_engine::part::{Ledger, Part};
 use kube::Error;
 
@@ -55,6 +56,8 @@ pub struct Inputs<'a> {
     /// These are read live.
     live: u32,
     doubts: Ledger,
+    /// The object's effect that the API server has refused more than once.
+    pub denied: Option<Denial>,
 }
 
 impl<'a> Inputs<'a> {
@@ -65,6 +68,7 @@ impl<'a> Inputs<'a> {
             namespace,
             live: 0,
             doubts: Ledger::default(),
+            denied: None,
         }
     }
 
@@ -74,6 +78,11 @@ impl<'a> Inputs<'a> {
             live: u32::MAX,
             ..Self::stored(context, namespace)
         }
+    }
+
+    /// The same for an object whose effect has been refused.
+    pub fn denied(self, denied: Option<Denial>) -> Self {
+        Self { denied, ..self }
     }
 
     /// One part of an observation, which is in doubt once it was looked at, unless it is read live.

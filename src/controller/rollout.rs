@@ -127,6 +127,7 @@ impl Controller for Rollouts {
             approvals,
             answers,
             settings: (*context.settings()).clone(),
+            denied: inputs.denied.clone(),
             rollout,
         })
     }

@@ -128,6 +128,7 @@ impl Controller for Runs {
             approvals,
             pipeline: pipeline.map(|found| found.as_ref().and_then(Guard::readable).cloned()),
             unreadable,
+            denied: inputs.denied.clone(),
             run,
         })
     }

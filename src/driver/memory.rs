@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::denial::Denials;
+
 /// So long after a live look at what is in progress the stores are asked first, and then it is looked at live again: of an
 /// event that a watch does not tell nobody hears.
 pub(super) const TRUSTED: Duration = Duration::from_secs(60);
@@ -14,8 +16,8 @@ const OWN_NEWS: Duration = Duration::from_secs(5);
 const LOOKS: usize = 1024;
 
 /// What is remembered of each object, by namespace and name, until it is gone.
-struct Known<T> {
-    of: HashMap<Box<str>, T>,
+pub(super) struct Known<T> {
+    pub(super) of: HashMap<Box<str>, T>,
     /// As many are kept before those that are gone are forgotten.
     limit: usize,
 }
@@ -31,7 +33,7 @@ impl<T> Default for Known<T> {
 
 impl<T> Known<T> {
     /// Makes room for one more.
-    fn tidy(&mut self, exists: impl Fn(&str) -> bool) {
+    pub(super) fn tidy(&mut self, exists: impl Fn(&str) -> bool) {
         if self.of.len() >= self.limit {
             self.of.retain(|key, _| exists(key));
             self.limit = self.of.len().saturating_mul(2).max(LOOKS);
@@ -71,6 +73,8 @@ pub(super) struct Looks {
     pub(super) refused: Versions,
     /// Refusals in a row.
     pub(super) refusals: Failures,
+    /// What the API server will refuse until somebody changes something.
+    pub(super) denials: Denials,
     /// Until when the API server wants not to be asked again.
     held_off: HashMap<Box<str>, Instant>,
 }
@@ -82,6 +86,7 @@ impl Default for Looks {
             left: Versions::lasting(OWN_NEWS),
             refused: Versions::lasting(TRUSTED),
             refusals: Failures::default(),
+            denials: Denials::default(),
             held_off: HashMap::new(),
         }
     }

@@ -39,14 +39,19 @@ impl Controller for Obedient {
 
     async fn observe(
         _: &Context,
-        _: &Inputs<'_>,
+        inputs: &Inputs<'_>,
         object: Rollout,
         (): (),
         _: Timestamp,
     ) -> Result<Rollout, kube::Error> {
-        match &*object.name_any() {
-            "hangs" => pending().await,
-            _ => Ok(object),
+        match (&*object.name_any(), &inputs.denied) {
+            ("hangs", _) => pending().await,
+            (_, None) => Ok(object),
+            (_, Some(denial)) => {
+                let mut object = object;
+                object.annotations_mut().insert("denied".to_owned(), denial.message());
+                Ok(object)
+            }
         }
     }
 
@@ -55,6 +60,12 @@ impl Controller for Obedient {
     }
 
     fn decide(o: &Rollout) -> Decision<RolloutStatus> {
+        if let Some(denied) = o.annotations().get("denied") {
+            return Decision::Wait(Wait {
+                until: None,
+                reason: denied.clone(),
+            });
+        }
         match &*o.name_any() {
             "records" => Decision::Record(Record {
                 status: RolloutStatus {
@@ -312,6 +323,27 @@ async fn a_write_that_the_api_server_refuses_for_good_is_told_by_an_event_of_its
             assert_eq!(event["regarding"]["name"], object);
         }
     }
+}
+
+#[tokio::test]
+async fn an_effect_that_is_refused_twice_is_known_to_the_next_decision_until_one_is_done() {
+    let (driver, server) = driver(|sent| match sent.0 {
+        Method::DELETE => refusal(403, "Forbidden"),
+        _ => accepted(sent),
+    });
+    let deletions = || {
+        let writes = server.writes();
+        writes.iter().filter(|(method, ..)| *method == Method::DELETE).count()
+    };
+    for expected in [1, 2, 2] {
+        let _ = look(&driver, "deletes").await;
+        assert_eq!(deletions(), expected, "the decision after the second one knows of it");
+    }
+    let denial = driver.looks().denials.of("shop/deletes").unwrap();
+    assert_eq!(denial.what, "the test says so");
+    driver.looks().denials.forget("shop/deletes");
+    let _ = look(&driver, "deletes").await;
+    assert_eq!(deletions(), 3);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub mod bias_policy;
 pub mod binding;
 pub mod capture;
 pub mod decision;
+pub mod denial;
 pub mod evidence;
 pub mod gate;
 pub mod level;

@@ -1,6 +1,8 @@
 //! What the API server cannot know when a spec is applied: the status says it, with the field and the remedy.
 
 use flywheel_api::{FlywheelPipeline, FlywheelRun};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::fast::alone;
@@ -90,6 +92,27 @@ async fn cluster_a_run_and_a_pipeline_without_artifact_store_say_where_to_set_it
     world.settings(json!({})).await;
     let well = |o: &Value| condition(o, "Ready", "True", "Running");
     world.until::<FlywheelPipeline>("eta", 30, "ready", well).await;
+}
+
+#[tokio::test]
+async fn cluster_a_run_whose_job_exceeds_a_quota_says_so_and_goes_on_when_there_is_room() {
+    let world = api("later-quota").await;
+    let quota = json!({ "spec": { "hard": { "count/jobs.batch": "0" } } });
+    world.apply::<ResourceQuota>("small", quota).await.expect("a quota");
+    let object = pipeline("eta", "example/eta");
+    world.apply::<FlywheelPipeline>("eta", object).await.expect("accepted");
+    world.apply::<FlywheelRun>("eta-1", run("eta")).await.expect("accepted");
+    let refused = |o: &Value| condition(o, "Stalled", "True", "WriteRefused");
+    let stalled = world.until::<FlywheelRun>("eta-1", 60, "stalled", refused).await;
+    let message = said(&stalled);
+    assert!(
+        message.contains("small") && message.contains("count/jobs.batch"),
+        "{message}"
+    );
+    let quotas = world.api::<ResourceQuota>();
+    quotas.delete("small", &DeleteParams::default()).await.expect("a quota");
+    let runs = |o: &Value| condition(o, "Reconciling", "True", "StageRunning");
+    world.until::<FlywheelRun>("eta-1", 60, "at work", runs).await;
 }
 
 #[tokio::test]

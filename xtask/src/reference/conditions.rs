@@ -16,8 +16,8 @@ const ENGINE: &str = "crates/engine/src";
 /// Where the reasons of each kind are decided.
 const KINDS: [(&str, &[&str]); 5] = [
     ("FlywheelPipeline", &["pipeline", "view.rs"]),
-    ("FlywheelRun", &["run", "promotion.rs", "view.rs"]),
-    ("Rollout", &["rollout", "binding.rs"]),
+    ("FlywheelRun", &["run", "promotion.rs", "view.rs", "denial.rs"]),
+    ("Rollout", &["rollout", "binding.rs", "denial.rs"]),
     ("ModelVersion", &["model_version"]),
     ("BiasPolicy", &["bias_policy"]),
 ];

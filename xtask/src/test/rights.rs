@@ -201,9 +201,14 @@ fn asked(event: &Value, user: &str) -> Option<(Right, Option<String>)> {
     };
     let message = text("/responseStatus/message");
     let refused = event.pointer("/responseStatus/code").and_then(Value::as_i64) == Some(403);
-    // In a namespace that ends nothing can be made, whoever asks.
-    let ending = message.contains("because it is being terminated");
-    Some((right, (refused && !ending).then(|| message.to_owned())))
+    // In a namespace that ends nothing can be made, and beyond a quota no more, whoever asks.
+    let whoever = [
+        "because it is being terminated",
+        "exceeded quota",
+        "status unknown for quota",
+    ];
+    let refused = refused && !whoever.iter().any(|why| message.contains(why));
+    Some((right, refused.then(|| message.to_owned())))
 }
 
 #[derive(Deserialize)]
@@ -266,9 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_refused_by_a_namespace_that_ends() {
-        let ending = line("me", 403, "x is forbidden because it is being terminated");
-        assert!(said(&ending).is_some_and(|(_, why)| why.is_none()));
+    fn nothing_is_refused_to_the_operator_alone_by_a_namespace_that_ends_or_a_quota() {
+        for why in [
+            "because it is being terminated",
+            "exceeded quota: small",
+            "status unknown for quota: small",
+        ] {
+            let refused = line("me", 403, &format!("x is forbidden: {why}"));
+            assert!(said(&refused).is_some_and(|(_, why)| why.is_none()), "{why}");
+        }
     }
 
     /// What a pod asks with its credential at that second, and whether it gets it.

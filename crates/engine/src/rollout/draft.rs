@@ -181,6 +181,10 @@ impl<'a> Draft<'a> {
 
     /// First the status that should stand, then the effect, then waiting.
     fn settle(mut self, standing: Standing, effect: Option<Effect>) -> Decision<RolloutStatus> {
+        let denied = self.o.denied.as_ref().zip(effect.as_ref());
+        let standing = denied
+            .and_then(|(denied, effect)| denied.standing(effect))
+            .unwrap_or(standing);
         let stored = self.o.stored();
         let before = condition::find(&stored.conditions, condition::READY).map(|c| c.reason.as_str());
         if self.events.is_empty() && standing.kind != Kind::Working && before != Some(standing.reason.as_str()) {

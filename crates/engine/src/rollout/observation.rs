@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::candidate::BaselineNote;
 use crate::approval::ApprovalView;
 use crate::binding::VersionView;
+use crate::denial::Denial;
 use crate::part::Part;
 use crate::settings::Settings;
 use crate::view::Policies;
@@ -43,6 +44,9 @@ pub struct RolloutObservation {
     pub approvals: Part<Vec<ApprovalView>>,
     /// Answers to the checks of [`super::due_checks`], and to no others.
     pub answers: Vec<Answer>,
+    /// Its effect that the API server has refused more than once.
+    #[serde(default)]
+    pub denied: Option<Denial>,
 }
 
 /// Another Rollout of the same target.

@@ -29,6 +29,7 @@ pub use view::{
 
 use crate::approval::ApprovalView;
 use crate::decision::Decision;
+use crate::denial::Denial;
 use crate::part::Part;
 use crate::settings::Settings;
 use crate::standing::{Kind, Standing};
@@ -72,6 +73,9 @@ pub struct RunObservation {
     /// What it depends on and this version of the operator cannot read.
     #[serde(default)]
     pub unreadable: Unreadable,
+    /// Its effect that the API server has refused more than once.
+    #[serde(default)]
+    pub denied: Option<Denial>,
 }
 
 /// What to do with a run: at most one write.

@@ -246,8 +246,9 @@ impl<'a> Turn<'a> {
                     until: None,
                     reason: effect.why.clone(),
                 };
-                if self.status != stored {
-                    let standing = self.working();
+                let denied = self.o.denied.as_ref().and_then(|d| d.standing(&effect));
+                let standing = denied.or_else(|| (self.status != stored).then(|| self.working()));
+                if let Some(standing) = standing {
                     self.conditions(&standing);
                 }
                 (Some(effect), idle)

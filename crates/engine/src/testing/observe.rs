@@ -203,6 +203,7 @@ impl World {
             rollout: rollout.as_ref().map(RolloutView::of).into(),
             approvals: self.approvals(&[name, version.as_str()]).into(),
             unreadable: self.unreadable_around(&run, &model, named),
+            denied: None,
             pipeline: pipeline.into(),
             run,
         })
@@ -292,6 +293,7 @@ impl World {
                 .into(),
             approvals: self.approvals(&[name]).into(),
             answers: answers.collect(),
+            denied: None,
             rollout,
         })
     }

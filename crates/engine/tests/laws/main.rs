@@ -13,6 +13,7 @@
 
 mod check;
 mod deliveries;
+mod denied;
 mod late;
 mod levels;
 mod loops;

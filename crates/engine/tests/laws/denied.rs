@@ -1,0 +1,96 @@
+//! Effects that the API server refuses until somebody changes something, such as a quota.
+
+use flywheel_engine::decision::{Action, Child, Decision, Effect};
+use flywheel_engine::denial::Denial;
+use flywheel_engine::testing::{self, Kind, World};
+use flywheel_engine::{rollout, run};
+use serde_json::{Value, json};
+
+use crate::shop::{delivery, reason, shop};
+
+fn denial(what: &str) -> Option<Denial> {
+    Some(Denial {
+        what: what.to_owned(),
+        said: "exceeded quota: small".to_owned(),
+    })
+}
+
+/// What is decided on an object of the world while that is refused.
+type Decide = fn(&World, Option<Denial>) -> Decision<Value>;
+
+fn on_run(world: &World, denied: Option<Denial>) -> Decision<Value> {
+    let mut o = world.run_observation("eta-request").expect("a run");
+    o.denied = denied;
+    plain(run::decide(&o))
+}
+
+fn on_rollout(world: &World, denied: Option<Denial>) -> Decision<Value> {
+    let mut o = world.rollout_observation("second").expect("a Rollout");
+    o.denied = denied;
+    plain(rollout::decide(&o))
+}
+
+fn plain<S: serde::Serialize>(decision: Decision<S>) -> Decision<Value> {
+    match decision {
+        Decision::Record(record) => Decision::Record(flywheel_engine::decision::Record {
+            status: json!(record.status),
+            events: record.events,
+        }),
+        Decision::Do(effect) => Decision::Do(effect),
+        Decision::Wait(wait) => Decision::Wait(wait),
+    }
+}
+
+/// Looks until the next thing to do is to create such an object.
+fn until(world: &mut World, kind: Kind, name: &str, decide: Decide, wanted: fn(&Child) -> bool) -> Effect {
+    for _ in 0..50 {
+        match decide(world, None) {
+            Decision::Do(effect) if matches!(&effect.action, Action::Create(child) if wanted(child)) => return effect,
+            _ => assert!(world.look(kind, name)),
+        }
+    }
+    panic!("no such effect is decided");
+}
+
+fn is_said_and_forgotten(mut world: World, kind: Kind, name: &str, decide: Decide, wanted: fn(&Child) -> bool) {
+    let effect = until(&mut world, kind, name, decide, wanted);
+    assert_eq!(
+        decide(&world, denial("something else")),
+        Decision::Do(effect.clone()),
+        "that is over"
+    );
+    let before = reason(&world, kind, name);
+    let Decision::Record(record) = decide(&world, denial(&effect.why)) else {
+        panic!("nothing is said");
+    };
+    world.edit(kind, name, |o| o["status"] = record.status.clone());
+    let stalled = crate::shop::condition(&world, kind, name, "Stalled");
+    assert_eq!(stalled["reason"], "WriteRefused", "after {before}");
+    let said = stalled["message"].as_str().unwrap();
+    assert!(
+        said.contains(&effect.why) && said.contains("exceeded quota: small"),
+        "{said}"
+    );
+    assert_eq!(
+        decide(&world, denial(&effect.why)),
+        Decision::Do(effect),
+        "it is tried again"
+    );
+    for _ in 0..5 {
+        world.look(kind, name);
+    }
+    assert_ne!(reason(&world, kind, name), "WriteRefused", "it is allowed now");
+    assert_eq!(crate::shop::condition(&world, kind, name, "Stalled"), Value::Null);
+}
+
+#[test]
+fn a_run_whose_job_is_refused_says_so_until_it_is_made() {
+    let wanted = |child: &Child| matches!(child, Child::Job(_));
+    is_said_and_forgotten(shop(), Kind::Run, "eta-request", on_run, wanted);
+}
+
+#[test]
+fn a_rollout_whose_candidate_is_refused_says_so_until_it_is_made() {
+    let wanted = |child: &Child| matches!(child, Child::Deployment(_));
+    is_said_and_forgotten(delivery(&testing::plan()), Kind::Rollout, "second", on_rollout, wanted);
+}
