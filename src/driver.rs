@@ -162,9 +162,10 @@ impl Driver {
     }
 
     /// What was to be done for that object is refused.
-    fn denied<C: Controller>(&self, key: &str, denial: Denial) {
+    fn denied<C: Controller>(&self, object: &C::Object, denial: Denial) {
+        let uid = object.uid().unwrap_or_default();
         let exists = |key: &str| self.knows::<C>(key);
-        self.looks().denials.refused(key, denial, exists);
+        self.looks().denials.refused(&key(object), uid, denial, exists);
     }
 
     fn looks(&self) -> MutexGuard<'_, Looks> {
@@ -333,7 +334,7 @@ async fn step<C: Controller>(
         ControlFlow::Break(pause) => return Ok(pause),
     };
     let reads = if trusted { Inputs::stored } else { Inputs::live };
-    let inputs = reads(context, &namespace).denied(driver.looks().denials.of(&key));
+    let inputs = reads(context, &namespace).denied(driver.looks().denials.of(&key, object.meta().uid.as_deref()));
     let look = Look::<C> {
         object,
         answers,
@@ -427,7 +428,10 @@ async fn carried_out<C: Controller>(
 ) -> Result<Outcome, kube::Error> {
     let context = &driver.context;
     let written = match decision {
-        Decision::Wait(wait) => return Ok(ControlFlow::Continue(wait)),
+        Decision::Wait(wait) => {
+            driver.looks().denials.forget(&key(object));
+            return Ok(ControlFlow::Continue(wait));
+        }
         Decision::Record(change) => {
             let why = "record the status";
             tracing::info!(events = change.events.len(), "{why}");
@@ -448,10 +452,13 @@ async fn carried_out<C: Controller>(
             let written = apply(&context.client, &namespace, effect.action).await;
             if let Some(denial) = denial(&effect.why, &written) {
                 publish(context, object, told(&denial)).await;
-                driver.denied::<C>(&key(object), denial);
+                driver.denied::<C>(object, denial);
             }
             let applied = written?;
-            driver.looks().denials.forget(&key(object));
+            // What was refused because something had changed was not tried.
+            if matches!(applied, Applied::Done) {
+                driver.looks().denials.forget(&key(object));
+            }
             Wrote::of(applied, itself)
         }
     };

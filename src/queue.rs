@@ -91,7 +91,7 @@ impl State {
     fn ended(&mut self, key: &Key, pause: Option<Duration>, now: Instant) {
         let taken = self.places.remove(key);
         if matches!(taken, Some(Place::Taken { again: true })) {
-            // That look says when the next one is due.
+            // The look that is still to come says when the next one is due.
             self.wait(key.clone(), now);
         } else if let Some(at) = pause.and_then(|pause| now.checked_add(pause)) {
             self.places.insert(key.clone(), Place::Rests(at));

@@ -6,27 +6,35 @@ use kube::Error;
 
 use super::memory::Known;
 
-/// The effect of each object, by namespace and name, that the API server refused last, and how often in a row.
+/// What was refused of each object, by namespace and name, when something was last to be done for it.
 #[derive(Default)]
-pub(super) struct Denials(Known<(Denial, u32)>);
+pub(super) struct Denials(Known<Refused>);
+
+struct Refused {
+    uid: String,
+    denial: Denial,
+    /// Not for the first time: that may be the one of an upgrade.
+    again: bool,
+}
 
 impl Denials {
-    /// The effect was refused once more.
-    pub(super) fn refused(&mut self, key: &str, denial: Denial, exists: impl Fn(&str) -> bool) {
+    /// The effect of the object with this UID was refused.
+    pub(super) fn refused(&mut self, key: &str, uid: String, denial: Denial, exists: impl Fn(&str) -> bool) {
         self.0.tidy(exists);
-        let before = self.0.of.get(key).filter(|(last, _)| last.what == denial.what);
-        let count = before.map_or(0, |(_, count)| *count);
-        self.0.of.insert(key.into(), (denial, count.saturating_add(1)));
+        let before = self.0.of.get(key);
+        let again = before.is_some_and(|before| before.uid == uid && before.denial.what == denial.what);
+        self.0.of.insert(key.into(), Refused { uid, denial, again });
     }
 
+    /// Something was done, or nothing is to be done.
     pub(super) fn forget(&mut self, key: &str) {
         self.0.of.remove(key);
     }
 
-    /// What has been refused more than once: the first time may be that of an upgrade.
-    pub(super) fn of(&self, key: &str) -> Option<Denial> {
-        let (denial, count) = self.0.of.get(key)?;
-        (*count > 1).then(|| denial.clone())
+    /// What has been refused more than once.
+    pub(super) fn of(&self, key: &str, uid: Option<&str>) -> Option<Denial> {
+        let refused = self.0.of.get(key).filter(|r| r.again && Some(r.uid.as_str()) == uid)?;
+        Some(refused.denial.clone())
     }
 }
 
@@ -58,18 +66,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_once_may_be_an_upgrade_and_what_is_refused_again_is_told() {
+    fn what_is_refused_once_may_be_an_upgrade_and_what_is_refused_again_is_told_of_that_object_alone() {
         let mut denials = Denials::default();
+
         for (what, shown) in [
             ("make a Job", false),
             ("make a Job", true),
             ("deliver", false),
             ("deliver", true),
         ] {
-            denials.refused("a/x", denied(what), |_| true);
-            assert_eq!(denials.of("a/x"), shown.then(|| denied(what)), "{what}");
+            denials.refused("a/x", "u".to_owned(), denied(what), |_| true);
+            assert_eq!(denials.of("a/x", Some("u")), shown.then(|| denied(what)), "{what}");
         }
+        assert_eq!(denials.of("a/x", Some("its successor")), None);
+        denials.refused("a/x", "its successor".to_owned(), denied("deliver"), |_| true);
+        assert_eq!(denials.of("a/x", Some("its successor")), None);
+        denials.refused("a/x", "its successor".to_owned(), denied("deliver"), |_| true);
         denials.forget("a/x");
-        assert_eq!(denials.of("a/x"), None);
+        assert_eq!(denials.of("a/x", Some("its successor")), None);
     }
 }

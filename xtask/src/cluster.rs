@@ -139,7 +139,7 @@ pub fn run(args: Args) -> Result<()> {
             // Those of `cargo xtask test` have names that nobody gave them.
             let others: Vec<String> = Home::of(&which.name)?.recorded()?.into_keys().collect();
             if !others.is_empty() {
-                eprintln!("other clusters are up: {}", others.join(", "));
+                eprintln!("not taken down yet: {}", others.join(", "));
             }
         }
         Action::Env { which } => {

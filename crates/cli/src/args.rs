@@ -253,7 +253,7 @@ pub struct Verify {
     /// Names of ModelVersions; all that are read if absent.
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// Read a file instead of the cluster, such as `kubectl get rollouts.flywheel.dev,modelversions -o yaml` writes it; `-`
+    /// Read a file instead of the cluster, such as `kubectl get rollouts.flywheel.dev,modelversions -o json` writes it; `-`
     /// is the standard input. May be given several times.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub files: Vec<PathBuf>,

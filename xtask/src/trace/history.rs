@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::audit::{self, Request};
-use super::json::{changes, list, text, uid};
+use super::json::{changes, int, list, text, uid};
 use super::lost::{self, Fate};
 use super::world::{Key, World};
 
@@ -144,7 +144,7 @@ impl History {
         let mut ordered = Vec::with_capacity(requests.len());
         let mut last = 0;
         for request in requests {
-            let revision = revision(&request.answer).filter(|_| request.code < 400);
+            let revision = revision(&request.answer).filter(|_| request.code < 400 && !vanishes(&request.answer));
             last = revision.unwrap_or(0).max(last);
             ordered.push((revision.unwrap_or(last), request));
         }
@@ -172,6 +172,14 @@ impl History {
 
 fn revision(answer: &Value) -> Option<u64> {
     text(answer, "/metadata/resourceVersion").parse().ok()
+}
+
+/// Whether an answer is that to a write which took the last finalizer off an object on its way out. It bears the revision
+/// of the write before it, which says nothing about when the object went. Pods have a time to end in.
+fn vanishes(answer: &Value) -> bool {
+    let marked = !text(answer, "/metadata/deletionTimestamp").is_empty();
+    let grace = int(answer, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
+    marked && grace == 0 && list(answer, "/metadata/finalizers").is_empty()
 }
 
 #[derive(Default)]

@@ -104,13 +104,13 @@ fn read(path: &Path, register: &mut Register) -> Result<(), Error> {
     }
     if register.versions.len() == before {
         return refused(format!(
-            "{shown} holds no ModelVersion: write it with `kubectl get rollouts.flywheel.dev,modelversions -o yaml`"
+            "{shown} holds no ModelVersion: write it with `kubectl get rollouts.flywheel.dev,modelversions -o json`"
         ));
     }
     Ok(())
 }
 
-/// The documents of a text, as JSON. Versions may be many: they are read into what they are, and no trees are made of them.
+/// The documents of a text, as JSON. Versions may be many: of JSON no trees are made, what is in it is read into what it is.
 fn parse(text: &str) -> Result<Vec<Cow<'_, str>>, String> {
     if serde_json::from_str::<&RawValue>(text).is_ok() {
         return Ok(vec![Cow::Borrowed(text)]);
@@ -146,11 +146,12 @@ impl Outline<'_> {
     }
 
     fn typed<K: Kind + DeserializeOwned>(&self, document: &str, file: &str) -> Result<K, Error> {
-        let metadata: Option<Value> = part(self.metadata);
-        let name = metadata.as_ref().and_then(|m| m["name"].as_str());
-        let name = name.unwrap_or("without name");
-        serde_json::from_str(document)
-            .map_err(|e| Error::Refused(format!("{file}: {} {name} cannot be read: {e}", K::kind(&()))))
+        serde_json::from_str(document).map_err(|why| {
+            let metadata: Option<Value> = part(self.metadata);
+            let name = metadata.as_ref().and_then(|m| m["name"].as_str());
+            let (kind, name) = (K::kind(&()), name.unwrap_or("without name"));
+            Error::Refused(format!("{file}: {kind} {name} cannot be read: {why}"))
+        })
     }
 }
 

@@ -31,13 +31,11 @@ pub(super) fn patch(draft: &Draft<'_>, body: Value, why: String) -> Effect {
 }
 
 /// Lets a deleted Rollout vanish, once no candidate of its own is left.
-pub(super) fn let_go(draft: &Draft<'_>) -> Decision<RolloutStatus> {
+pub(super) fn let_go(draft: Draft<'_>) -> Decision<RolloutStatus> {
     if let Twin::Ours(found) = draft.twin() {
         let why = "the Rollout is being deleted and its candidate is left".to_owned();
-        return Decision::Do(Effect {
-            action: candidate::delete(found),
-            why,
-        });
+        let action = candidate::delete(found);
+        return draft.only(Effect { action, why });
     }
     let metadata = &draft.o.rollout.metadata;
     let finalizers = metadata.finalizers.clone().unwrap_or_default();
@@ -49,13 +47,14 @@ pub(super) fn let_go(draft: &Draft<'_>) -> Decision<RolloutStatus> {
         });
     }
     let why = "nothing of the Rollout is left on the target".to_owned();
-    Decision::Do(set_finalizers(draft, &others, why))
+    let effect = set_finalizers(&draft, &others, why);
+    draft.only(effect)
 }
 
 /// What to do after the end.
 pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
     if draft.is_deleting() {
-        return let_go(&draft);
+        return let_go(draft);
     }
     let standing = show::ended(&draft.status);
     if let Twin::Ours(found) = draft.twin() {

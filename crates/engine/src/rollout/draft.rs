@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{PipelineFacts, RolloutObservation, prepare, show};
 use crate::decision::{Action, Decision, Effect, Note, Wait};
+use crate::denial;
 use crate::level;
 use crate::standing::{self, Kind, Standing};
 
@@ -179,12 +180,23 @@ impl<'a> Draft<'a> {
         self.settle(standing, Some(Effect { action, why }))
     }
 
+    /// An effect that changes no word of the status, but for that it is refused.
+    pub(super) fn only(self, effect: Effect) -> Decision<RolloutStatus> {
+        match self.denied(&effect) {
+            Some(standing) => self.settle(standing, Some(effect)),
+            None => Decision::Do(effect),
+        }
+    }
+
+    fn denied(&self, effect: &Effect) -> Option<Standing> {
+        denial::standing(self.o.denied.as_ref(), effect, &self.o.stored().conditions)
+    }
+
     /// First the status that should stand, then the effect, then waiting.
     fn settle(mut self, standing: Standing, effect: Option<Effect>) -> Decision<RolloutStatus> {
-        let denied = self.o.denied.as_ref().zip(effect.as_ref());
-        let standing = denied
-            .and_then(|(denied, effect)| denied.standing(effect))
-            .unwrap_or(standing);
+        let effect = effect.or_else(|| prepare::note_level(&self));
+        let denied = effect.as_ref().and_then(|effect| self.denied(effect));
+        let standing = denied.unwrap_or(standing);
         let stored = self.o.stored();
         let before = condition::find(&stored.conditions, condition::READY).map(|c| c.reason.as_str());
         if self.events.is_empty() && standing.kind != Kind::Working && before != Some(standing.reason.as_str()) {
@@ -200,7 +212,6 @@ impl<'a> Draft<'a> {
             until: self.until,
             reason: standing.message,
         };
-        let effect = effect.or_else(|| prepare::note_level(&self));
         Decision::settle(&stored, self.status, self.events, || effect, wait)
     }
 

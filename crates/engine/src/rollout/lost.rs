@@ -30,7 +30,10 @@ pub(super) fn mark<'a>(draft: &Draft<'a>) -> Option<&'a str> {
 pub(super) fn decide(mut draft: Draft<'_>) -> Result<Decision<RolloutStatus>, Box<Draft<'_>>> {
     let known = observation::is_known(&draft.status);
     match draft.twin() {
-        Twin::Ours(found) if known => return Ok(give_back(found)),
+        Twin::Ours(found) if known => {
+            let effect = give_back(found);
+            return Ok(draft.only(effect));
+        }
         Twin::Ours(found) => return Ok(rebuild(draft, found)),
         _ => {}
     }
@@ -130,10 +133,10 @@ fn give_up(draft: Draft<'_>) -> Decision<RolloutStatus> {
 }
 
 /// The Rollout stepped back while its candidate was being made, by another operator or late: what began is over.
-fn give_back(found: &Deployment) -> Decision<RolloutStatus> {
+fn give_back(found: &Deployment) -> Effect {
     let why = "removes the candidate of a beginning that was given up".to_owned();
     let action = candidate::delete(found);
-    Decision::Do(Effect { action, why })
+    Effect { action, why }
 }
 
 /// A candidate of this Rollout exists, but the status does not know of it.

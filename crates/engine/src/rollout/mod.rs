@@ -79,7 +79,7 @@ pub fn is_side(rollout: &Rollout, deployment: &str) -> bool {
 pub fn decide(o: &RolloutObservation) -> Decision<RolloutStatus> {
     let draft = Draft::new(o);
     if let Some(effect) = prepare::prepare(&draft) {
-        return Decision::Do(effect);
+        return draft.only(effect);
     }
     match draft.status.phase {
         RolloutPhase::Pending | RolloutPhase::Queued => pending::decide(draft),

@@ -15,7 +15,7 @@ use crate::standing::{Kind, Standing};
 /// What to do while the promoted version is watched.
 pub(super) fn decide(mut draft: Draft<'_>) -> Decision<RolloutStatus> {
     if draft.is_deleting() {
-        return done::let_go(&draft);
+        return done::let_go(draft);
     }
     let Some(target) = draft.target() else {
         let why = back::target_gone(&draft);

@@ -22,7 +22,7 @@ pub(super) fn decide(draft: Draft<'_>) -> Decision<RolloutStatus> {
         Err(draft) => *draft,
     };
     if draft.is_deleting() {
-        return done::let_go(&draft);
+        return done::let_go(draft);
     }
     if let Some(why) = plan_error(&draft) {
         return draft.end(RolloutPhase::Failed, &why);

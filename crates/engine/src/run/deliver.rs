@@ -12,7 +12,7 @@ use super::turn::{Next, Turn};
 use super::view::RolloutView;
 use crate::decision::{Action, Child, ChildKind, Effect, ObjectKey, Patch, PatchKind};
 use crate::model_version;
-use crate::standing::{Kind, Standing};
+use crate::standing::{self, Kind, Standing};
 
 /// Nothing if the pipeline has no rollout.
 pub fn rollout(turn: &mut Turn<'_>) -> Option<Next> {
@@ -51,21 +51,33 @@ pub fn rollout(turn: &mut Turn<'_>) -> Option<Next> {
 /// The Rollout keeps the head of the version's lineage: it is made once there is one that a lost status does not make untrue.
 /// What serves must show why it may, also when its run is gone: it is made once the version does.
 fn make(turn: &Turn<'_>, intent: &RolloutIntent, version: &str, plan: RolloutPlan) -> Next {
-    let waits = |for_what: &str| {
-        let message = format!("Version {version} is delivered once {for_what}.");
-        Next::Rest(Standing::new(Kind::Working, "Delivering", message), None)
+    let ready = turn
+        .o
+        .version
+        .as_ref()
+        .filter(|v| model_version::shows(v, &turn.status));
+    let Some(reference) = ready.map(VersionRef::of).filter(|r| r.head.is_some()) else {
+        return behind(turn, version);
     };
-    let found = turn.o.version.as_ref();
-    let Some(reference) = found.map(VersionRef::of).filter(|r| r.head.is_some()) else {
-        return waits("its lineage has begun");
-    };
-    if !found.is_some_and(|v| model_version::shows(v, &turn.status)) {
-        return waits("its status shows what the run found");
-    }
     Next::Do(Effect {
         action: Action::Create(Box::new(Child::Rollout(build(turn, intent, reference, plan)))),
         why: format!("deliver {version}"),
     })
+}
+
+/// The version is told of its run as the run itself is: a moment later it shows all of it. If it never does, its status
+/// cannot be written.
+fn behind(turn: &Turn<'_>, version: &str) -> Next {
+    let message = format!(
+        "Version {version} is delivered once its lineage has begun and its status shows the gates, bias verdicts and \
+         approvals of this run: see the events of ModelVersion {version}."
+    );
+    let decided = turn.status.decisions.iter().rev().find(|d| d.decision == "Deliver");
+    let since = decided.map_or(turn.now(), |d| d.at.0);
+    match standing::awaited(since, turn.now(), "VersionBehind", message) {
+        (standing, Some(until)) => Next::Still(Some(until), standing.message),
+        (standing, None) => Next::Rest(standing, None),
+    }
 }
 
 /// Another one's Rollout has the name: it is skipped, never adopted.

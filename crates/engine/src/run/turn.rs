@@ -12,6 +12,7 @@ use super::snapshot::SnapshotData;
 use super::view::{JobState, JobView, sends_back};
 use super::{RunObservation, begin, deliver, snapshot};
 use crate::decision::{Action, ChildKind, Decision, Effect, Note, ObjectKey, Wait};
+use crate::denial;
 use crate::level;
 use crate::standing::{self, Kind, Standing, shorten};
 use crate::view::level_in_force;
@@ -246,9 +247,8 @@ impl<'a> Turn<'a> {
                     until: None,
                     reason: effect.why.clone(),
                 };
-                let denied = self.o.denied.as_ref().and_then(|d| d.standing(&effect));
-                let standing = denied.or_else(|| (self.status != stored).then(|| self.working()));
-                if let Some(standing) = standing {
+                if self.status != stored {
+                    let standing = self.working();
                     self.conditions(&standing);
                 }
                 (Some(effect), idle)
@@ -262,6 +262,10 @@ impl<'a> Turn<'a> {
             Next::Still(until, reason) => (None, Wait { until, reason }),
         };
         let effect = effect.or_else(|| begin::note_level(&self));
+        let denied = |effect: &Effect| denial::standing(self.o.denied.as_ref(), effect, &stored.conditions);
+        if let Some(standing) = effect.as_ref().and_then(denied) {
+            self.conditions(&standing);
+        }
         Decision::settle(&stored, self.status, self.events, || effect, wait)
     }
 

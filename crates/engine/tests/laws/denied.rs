@@ -54,28 +54,26 @@ fn until(world: &mut World, kind: Kind, name: &str, decide: Decide, wanted: fn(&
 
 fn is_said_and_forgotten(mut world: World, kind: Kind, name: &str, decide: Decide, wanted: fn(&Child) -> bool) {
     let effect = until(&mut world, kind, name, decide, wanted);
-    assert_eq!(
-        decide(&world, denial("something else")),
-        Decision::Do(effect.clone()),
-        "that is over"
-    );
-    let before = reason(&world, kind, name);
+    let tried = Decision::Do(effect.clone());
+    assert_eq!(decide(&world, denial("something else")), tried, "that is over");
     let Decision::Record(record) = decide(&world, denial(&effect.why)) else {
         panic!("nothing is said");
     };
     world.edit(kind, name, |o| o["status"] = record.status.clone());
     let stalled = crate::shop::condition(&world, kind, name, "Stalled");
-    assert_eq!(stalled["reason"], "WriteRefused", "after {before}");
+    assert_eq!(stalled["reason"], "WriteRefused");
     let said = stalled["message"].as_str().unwrap();
     assert!(
         said.contains(&effect.why) && said.contains("exceeded quota: small"),
         "{said}"
     );
-    assert_eq!(
-        decide(&world, denial(&effect.why)),
-        Decision::Do(effect),
-        "it is tried again"
-    );
+    let in_other_words = Denial {
+        what: effect.why,
+        said: "exceeded quota: large, used: 7".to_owned(),
+    };
+    for denied in [None, Some(in_other_words)] {
+        assert_eq!(decide(&world, denied), tried, "it is tried again, and nothing written");
+    }
     for _ in 0..5 {
         world.look(kind, name);
     }
@@ -87,6 +85,28 @@ fn is_said_and_forgotten(mut world: World, kind: Kind, name: &str, decide: Decid
 fn a_run_whose_job_is_refused_says_so_until_it_is_made() {
     let wanted = |child: &Child| matches!(child, Child::Job(_));
     is_said_and_forgotten(shop(), Kind::Run, "eta-request", on_run, wanted);
+}
+
+#[test]
+fn a_rollout_that_may_not_be_marked_says_so_until_it_is() {
+    let mut world = delivery(&testing::plan());
+    while !matches!(on_rollout(&world, None), Decision::Do(_)) {
+        assert!(world.look(Kind::Rollout, "second"));
+    }
+    let Decision::Do(effect) = on_rollout(&world, None) else {
+        panic!("the loop ended");
+    };
+    assert!(effect.why.contains("must not begin again"), "{}", effect.why);
+    let Decision::Record(record) = on_rollout(&world, denial(&effect.why)) else {
+        panic!("nothing is said");
+    };
+    world.edit(Kind::Rollout, "second", |o| o["status"] = record.status.clone());
+    assert_eq!(reason(&world, Kind::Rollout, "second"), "WriteRefused");
+    assert!(matches!(on_rollout(&world, None), Decision::Do(again) if again.why == effect.why));
+    for _ in 0..3 {
+        world.look(Kind::Rollout, "second");
+    }
+    assert_ne!(reason(&world, Kind::Rollout, "second"), "WriteRefused");
 }
 
 #[test]

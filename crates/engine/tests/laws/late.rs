@@ -7,7 +7,7 @@ use flywheel_engine::decision::{Action, Child};
 use flywheel_engine::testing::{self, Content, Held, Kind, World};
 use serde_json::json;
 
-use crate::shop::{delivery, outcome, phase, run, shop, version};
+use crate::shop::{delivery, outcome, phase, reason, run, shop, version};
 
 /// Lets everything go on until such an effect is decided, and holds it.
 fn until(world: &mut World, wanted: fn(&Action) -> bool) -> Held {
@@ -148,6 +148,11 @@ fn a_version_whose_status_is_written_late_never_loses_what_its_run_found() {
     assert!(
         world.names(Kind::Rollout).is_empty(),
         "its run may be gone before the version shows anything"
+    );
+    assert_eq!(
+        reason(&world, Kind::Run, "eta-request"),
+        "VersionBehind",
+        "that takes too long"
     );
     while world.look(Kind::ModelVersion, "eta-2") {}
     world.live(3);

@@ -52,6 +52,22 @@ fn a_candidate_that_is_being_deleted_or_came_late_is_no_fault() {
 }
 
 #[test]
+fn a_candidate_that_was_deleted_just_before_its_unreadable_rollout_went_is_not_called_left() {
+    let mut turn = Turn::held();
+    turn.story.delete(By::User, &Kind::Rollout, "eta-1");
+    turn.story.status(By::Operator, &Kind::Rollout, "eta-1", |s| {
+        s["conditions"] = json!([{ "type": "Ready", "status": "False", "reason": "Invalid" }]);
+    });
+    let before = turn.story.get(&Kind::Rollout, "eta-1")["metadata"]["resourceVersion"].clone();
+    turn.story.create(By::User, &Kind::Job, "of-somebody-else", json!({}));
+    turn.story.delete(By::User, &Kind::Deployment, "eta-candidate");
+    lets_go(&mut turn);
+    let answer = &mut turn.story.requests.last_mut().expect("a request").answer;
+    answer["metadata"]["resourceVersion"] = before;
+    assert_eq!(broken(&turn.story), [""; 0]);
+}
+
+#[test]
 fn a_rollout_that_goes_while_it_works_breaks_i14() {
     let mut turn = deleted();
     turn.story.delete(By::Operator, &Kind::Deployment, "eta-candidate");
