@@ -350,7 +350,9 @@ async fn step<C: Controller>(
     Ok(Some(match outcome {
         ControlFlow::Continue(wait) => {
             tracing::debug!(reason = wait.reason, "wait");
-            let trusted_for = driver.looks().trusted_for(&key, longest, Instant::now());
+            let mut looks = driver.looks();
+            looks.denials.forget(&key);
+            let trusted_for = looks.trusted_for(&key, longest, Instant::now());
             until_looked_again(&wait, trusted_for.unwrap_or_default())
         }
         ControlFlow::Break(wrote) => driver.noted::<C>(&key, seen, version, wrote),
@@ -428,10 +430,7 @@ async fn carried_out<C: Controller>(
 ) -> Result<Outcome, kube::Error> {
     let context = &driver.context;
     let written = match decision {
-        Decision::Wait(wait) => {
-            driver.looks().denials.forget(&key(object));
-            return Ok(ControlFlow::Continue(wait));
-        }
+        Decision::Wait(wait) => return Ok(ControlFlow::Continue(wait)),
         Decision::Record(change) => {
             let why = "record the status";
             tracing::info!(events = change.events.len(), "{why}");

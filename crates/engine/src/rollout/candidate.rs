@@ -1,4 +1,4 @@
-//! The candidate: a second Deployment behind the target's Service, and the intent that its annotations repeat.
+//! The candidate: a second Deployment behind the target's Service, and the intent that its annotations and a label repeat.
 //!
 //! It carries the target's pod labels plus two, so that the target's Service finds its pods and the target's Deployment
 //! does not own them. It belongs to the target, not to the Rollout: a foreground delete of the Rollout would kill it
@@ -24,8 +24,9 @@ use crate::decision::{Action, ChildKind, ObjectKey, Patch, PatchKind};
 /// Annotation on a candidate Deployment: what served when the Rollout began, as JSON, so that a lost status can be
 /// rebuilt.
 pub const ANNOTATION_BASELINE: &str = "flywheel.dev/baseline";
-/// Annotation on a candidate Deployment: number of the step that its replicas are for.
-pub const ANNOTATION_STEP: &str = "flywheel.dev/step";
+/// Label on a candidate Deployment: number of the step that its replicas are for. It is no annotation, because Kubernetes'
+/// controller copies those to the ReplicaSet, with a write of its own in the way of the one that scales it.
+pub const LABEL_STEP: &str = "flywheel.dev/step";
 
 /// Grace period of a pod that names none, as the API server sets it.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -123,21 +124,28 @@ pub(super) fn note(draft: &Draft<'_>) -> BaselineNote {
 
 /// The annotations that repeat the intent.
 fn annotations(draft: &Draft<'_>) -> BTreeMap<String, String> {
-    let (status, note) = (&draft.status, note(draft));
-    let step = status.step.as_ref().map_or(0, |s| s.index);
-    let hash = status.template_hash.clone().unwrap_or_default();
+    let hash = draft.status.template_hash.clone().unwrap_or_default();
     BTreeMap::from([
         (
             ANNOTATION_BASELINE.to_owned(),
-            serde_json::to_string(&note).unwrap_or_default(),
+            serde_json::to_string(&note(draft)).unwrap_or_default(),
         ),
         (names::ANNOTATION_TEMPLATE_HASH.to_owned(), hash),
-        (ANNOTATION_STEP.to_owned(), step.to_string()),
     ])
+}
+
+/// The value of [`LABEL_STEP`].
+fn step(draft: &Draft<'_>) -> String {
+    draft.status.step.as_ref().map_or(0, |s| s.index).to_string()
 }
 
 fn annotation<'a>(candidate: &'a Deployment, key: &str) -> Option<&'a str> {
     candidate.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+fn labelled_step(candidate: &Deployment) -> Option<&str> {
+    let labels = candidate.metadata.labels.as_ref()?;
+    labels.get(LABEL_STEP).map(String::as_str)
 }
 
 /// Whether the candidate is a copy of another template than the one that is recorded.
@@ -145,14 +153,15 @@ pub(super) fn is_stale(draft: &Draft<'_>, candidate: &Deployment) -> bool {
     annotation(candidate, names::ANNOTATION_TEMPLATE_HASH) != draft.status.template_hash.as_deref()
 }
 
-/// The patch that brings replicas and annotations of the candidate in line with the intent; nothing if they are.
+/// The patch that brings replicas, annotations and step of the candidate in line with the intent; nothing if they are.
 pub(super) fn align(draft: &Draft<'_>, candidate: &Deployment, count: i32) -> Option<Action> {
-    let wanted = annotations(draft);
+    let (wanted, step) = (annotations(draft), step(draft));
     let noted = wanted.iter().all(|(k, v)| annotation(candidate, k) == Some(v));
-    if noted && replicas(candidate) == count {
+    if noted && labelled_step(candidate) == Some(&step) && replicas(candidate) == count {
         return None;
     }
-    let body = json!({ "metadata": { "annotations": wanted }, "spec": { "replicas": count } });
+    let metadata = json!({ "annotations": wanted, "labels": { LABEL_STEP: step } });
+    let body = json!({ "metadata": metadata, "spec": { "replicas": count } });
     Some(patch(candidate, PatchKind::Merge, body))
 }
 
@@ -182,6 +191,7 @@ pub(super) fn build(draft: &Draft<'_>, target: &Deployment) -> Deployment {
             draft.o.rollout.spec.model_version_ref.name.clone(),
         ),
         (names::LABEL_TARGET.to_owned(), plan.target_ref.name.clone()),
+        (LABEL_STEP.to_owned(), step(draft)),
         ("app.kubernetes.io/managed-by".to_owned(), names::MANAGED_BY.to_owned()),
     ]);
     Deployment {
@@ -258,10 +268,10 @@ fn drain(pod: &mut PodSpec, seconds: i64) {
     pod.termination_grace_period_seconds = Some(grace.max(DEFAULT_GRACE_SECONDS + seconds));
 }
 
-/// Rebuilds a lost status from the candidate; false if its annotations cannot be read.
+/// Rebuilds a lost status from the candidate; false if its annotations or its step cannot be read.
 pub(super) fn restore_status(draft: &mut Draft<'_>, candidate: &Deployment) -> bool {
     let note = annotation(candidate, ANNOTATION_BASELINE).and_then(BaselineNote::read);
-    let index = annotation(candidate, ANNOTATION_STEP).and_then(|t| t.parse::<i32>().ok());
+    let index = labelled_step(candidate).and_then(|t| t.parse::<i32>().ok());
     let hash = annotation(candidate, names::ANNOTATION_TEMPLATE_HASH);
     let value = binding::value(candidate, &draft.plan().binding).ok().flatten();
     let (Some(note), Some(index), Some(hash), Some(value)) = (note, index, hash, value) else {

@@ -142,7 +142,7 @@ fn give_back(found: &Deployment) -> Effect {
 /// A candidate of this Rollout exists, but the status does not know of it.
 fn rebuild<'a>(mut draft: Draft<'a>, found: &'a Deployment) -> Decision<RolloutStatus> {
     if !candidate::restore_status(&mut draft, found) {
-        let why = "the candidate's annotations cannot be read, so it is made anew".to_owned();
+        let why = "the candidate's annotations or its step cannot be read, so it is made anew".to_owned();
         return draft.act("CandidateUnreadable", why, candidate::delete(found));
     }
     let index = draft.status.step.as_ref().map_or(0, |s| s.index);

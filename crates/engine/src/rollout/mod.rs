@@ -28,7 +28,7 @@ use flywheel_api::names::ANNOTATION_ADOPT;
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{Rollout, RolloutStatus};
 
-pub use candidate::{ANNOTATION_BASELINE, ANNOTATION_STEP, name as candidate_name};
+pub use candidate::{ANNOTATION_BASELINE, LABEL_STEP, name as candidate_name};
 pub use evidence::adoption_digest;
 pub use observation::{Answer, Peer, PipelineFacts, Reading, RolloutObservation};
 pub use query::{due_checks, query};
