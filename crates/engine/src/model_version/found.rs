@@ -27,14 +27,7 @@ pub fn copy(run: &FlywheelRunStatus, uid: Option<&String>, status: &mut ModelVer
 #[must_use]
 pub fn shows(version: &ModelVersion, run: &FlywheelRunStatus) -> bool {
     let Some(stored) = &version.status else { return false };
-    let found = |status: &ModelVersionStatus| ModelVersionStatus {
-        evaluations: status.evaluations.clone(),
-        bias: status.bias.clone(),
-        approvals: status.approvals.clone(),
-        evidence_digest: status.evidence_digest.clone(),
-        ..ModelVersionStatus::default()
-    };
-    let (stored, mut wanted) = (found(stored), found(stored));
+    let mut wanted = stored.clone();
     copy(run, version.metadata.uid.as_ref(), &mut wanted);
-    wanted == stored
+    wanted == *stored
 }
