@@ -1,12 +1,14 @@
 //! Typical histories from beginning to end, and whole decisions at their turning points.
 
+use std::collections::BTreeSet;
+
 use flywheel_api::Rollout;
 use flywheel_api::approval::ApprovalDecision::{Approve, Reject, Revoke};
 use flywheel_api::flywheel_run::RunOutcome;
 use flywheel_api::model_version::VersionState;
 use flywheel_api::reference::{NameRef, WaitingFor};
 use flywheel_api::rollout::RolloutPhase;
-use flywheel_engine::rollout::Reading;
+use flywheel_engine::rollout::{LABEL_STEP, Reading};
 use flywheel_engine::testing::{self, Ending, Kind, World};
 use serde_json::json;
 
@@ -446,4 +448,29 @@ fn whole_decisions_of_a_rollout() {
         d["record"]["outcome"] == "Promoted"
     });
     insta::assert_yaml_snapshot!("rollout_ends", end);
+}
+
+#[test]
+fn no_annotation_of_the_candidate_changes_from_step_to_step() {
+    let mut plan = testing::plan();
+    let steps = [25, 50, 75].map(|weight| json!({ "name": format!("s{weight}"), "weight": weight }));
+    plan["strategy"]["steps"] = json!(steps);
+    let (mut world, mut seen, mut annotations) = (delivery(&plan), BTreeSet::new(), BTreeSet::new());
+    while phase(&world, "second") != RolloutPhase::Promoted {
+        if !world.look(Kind::Rollout, "second") {
+            world.run_deployments();
+            world.pass(10);
+        }
+        let candidate = world.raw(&(Kind::Deployment, "eta-candidate".to_owned()));
+        if let Some(metadata) = candidate.map(|c| &c["metadata"]) {
+            seen.insert(metadata["labels"][LABEL_STEP].to_string());
+            annotations.insert(metadata["annotations"].to_string());
+        }
+    }
+    assert_eq!(seen.len(), 4, "three steps, and full weight: {seen:?}");
+    assert_eq!(
+        annotations.len(),
+        1,
+        "each would be copied to the ReplicaSet by a write of its own: {annotations:?}"
+    );
 }

@@ -1,16 +1,11 @@
 //! Laws of the steps of a Rollout.
 
-use std::collections::BTreeSet;
-
 use flywheel_api::names::ANNOTATION_BEGUN;
 use flywheel_api::rollout::{RolloutDesiredState, RolloutPhase};
 use flywheel_api::{Rollout, RolloutStatus};
-use flywheel_engine::rollout;
-use flywheel_engine::testing::{self, Kind, Write};
-use serde_json::json;
+use flywheel_engine::testing::{Kind, Write};
 
 use super::actor;
-use crate::shop::{delivery, phase};
 
 /// The Rollout before and after a write of its status.
 fn sides(write: &Write) -> Option<(Rollout, Rollout)> {
@@ -111,29 +106,4 @@ fn is_lost(rollout: &Rollout) -> bool {
     let marked = annotations.is_some_and(|a| a.contains_key(ANNOTATION_BEGUN));
     let known = |s: &RolloutStatus| !s.decisions.is_empty() || !s.conditions.is_empty();
     marked && !rollout.status.as_ref().is_some_and(known)
-}
-
-#[test]
-fn no_annotation_of_the_candidate_changes_from_step_to_step() {
-    let mut plan = testing::plan();
-    let steps = [25, 50, 75].map(|weight| json!({ "name": format!("s{weight}"), "weight": weight }));
-    plan["strategy"]["steps"] = json!(steps);
-    let (mut world, mut seen, mut annotations) = (delivery(&plan), BTreeSet::new(), BTreeSet::new());
-    while phase(&world, "second") != RolloutPhase::Promoted {
-        if !world.look(Kind::Rollout, "second") {
-            world.run_deployments();
-            world.pass(10);
-        }
-        let candidate = world.raw(&(Kind::Deployment, "eta-candidate".to_owned()));
-        if let Some(metadata) = candidate.map(|c| &c["metadata"]) {
-            seen.insert(metadata["labels"][rollout::LABEL_STEP].to_string());
-            annotations.insert(metadata["annotations"].to_string());
-        }
-    }
-    assert_eq!(seen.len(), 4, "three steps, and full weight: {seen:?}");
-    assert_eq!(
-        annotations.len(),
-        1,
-        "each would be copied to the ReplicaSet by a write of its own: {annotations:?}"
-    );
 }
