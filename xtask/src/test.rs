@@ -26,7 +26,7 @@ const API_THREADS: u32 = 28;
 const FAULT_THREADS: u32 = 4;
 const LONG_FAULT_THREADS: u32 = 2;
 /// With `--long` each of them begins further histories for so many seconds.
-const LONG: u32 = 280;
+const LONG: u32 = 250;
 /// Who waits for long wants to know what was covered: tests that pass are heard only with this.
 const SHOWN: &str = "--show-output";
 /// Tests on a node wait for pods most of the time.
