@@ -132,6 +132,7 @@ impl Controller for Pipelines {
             snapshots,
             answers,
             settings: (*context.settings()).clone(),
+            denied: inputs.denied.clone(),
             pipeline,
         })
     }

@@ -116,6 +116,29 @@ async fn cluster_a_run_whose_job_exceeds_a_quota_says_so_and_goes_on_when_there_
 }
 
 #[tokio::test]
+async fn cluster_a_pipeline_whose_run_exceeds_a_quota_says_so_and_turns_when_there_is_room() {
+    let world = api("later-quota-runs").await;
+    let quota = json!({ "spec": { "hard": { "count/flywheelruns.flywheel.dev": "0" } } });
+    world.apply::<ResourceQuota>("small", quota).await.expect("a quota");
+    let counts = |o: &Value| o["status"]["hard"].is_object();
+    world.until::<ResourceQuota>("small", 60, "enforced", counts).await;
+    let mut object = pipeline("eta", "example/eta");
+    object["spec"]["triggers"] = json!([{ "name": "often", "type": "Schedule", "schedule": { "cron": "* * * * *" } }]);
+    world.apply::<FlywheelPipeline>("eta", object).await.expect("accepted");
+    let refused = |o: &Value| condition(o, "Stalled", "True", "WriteRefused");
+    let stalled = world.until::<FlywheelPipeline>("eta", 120, "stalled", refused).await;
+    let message = said(&stalled);
+    assert!(
+        message.contains("trigger often starts run eta-1") && message.contains("count/flywheelruns.flywheel.dev"),
+        "{message}"
+    );
+    let quotas = world.api::<ResourceQuota>();
+    quotas.delete("small", &DeleteParams::default()).await.expect("a quota");
+    let well = |o: &Value| condition(o, "Ready", "True", "Running");
+    world.until::<FlywheelPipeline>("eta", 120, "turning", well).await;
+}
+
+#[tokio::test]
 async fn cluster_a_run_of_no_pipeline_says_what_is_missing() {
     let world = api("later-pipeline").await;
     world

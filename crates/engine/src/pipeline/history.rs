@@ -182,6 +182,7 @@ mod tests {
             live: Part::default(),
             untold: Part::default(),
             answers: Vec::new(),
+            denied: None,
         }
     }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use trigger::{due_metrics, metric_query};
 
 use crate::decision::{Action, Child, Decision, Effect, Note, Wait};
+use crate::denial::{self, Denial};
 use crate::model_version::Delivery;
 use crate::part::Part;
 use crate::settings::Settings;
@@ -60,6 +61,9 @@ pub struct PipelineObservation {
     pub untold: Part<Option<String>>,
     /// Answers to the queries of metric triggers that were due.
     pub answers: Vec<MetricAnswer>,
+    /// Its effect that the API server has refused more than once.
+    #[serde(default)]
+    pub denied: Option<Denial>,
 }
 
 /// A run as its pipeline sees it.
@@ -188,10 +192,15 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
         );
     }
     let plan = trigger::plan(o, &mut status, &mut events);
-    show::conditions(o, &mut status, &plan.standing, true);
-    let pending = status.pending_run.clone().filter(|_| plan.starts);
-    let effect = || pending.and_then(|p| create(o, &p)).or_else(|| history::prune(o));
-    let reason = format!("{}: {}", plan.standing.reason, plan.standing.message);
+    let pending = status.pending_run.as_ref().filter(|_| plan.starts);
+    let start = pending.and_then(|p| create(o, p));
+    let denied = start
+        .as_ref()
+        .and_then(|start| denial::standing(o.denied.as_ref(), start, &stored.conditions));
+    let standing = denied.unwrap_or(plan.standing);
+    show::conditions(o, &mut status, &standing, true);
+    let effect = || start.or_else(|| history::prune(o));
+    let reason = format!("{}: {}", standing.reason, standing.message);
     Decision::settle(
         &stored,
         status,

@@ -98,6 +98,7 @@ impl World {
                 .into(),
             snapshots: self.snapshots(&uid).into(),
             answers: self.metric_answers(&pipeline),
+            denied: None,
             pipeline,
         })
     }

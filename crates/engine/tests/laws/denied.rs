@@ -3,7 +3,7 @@
 use flywheel_engine::decision::{Action, Child, Decision, Effect};
 use flywheel_engine::denial::Denial;
 use flywheel_engine::testing::{self, Kind, World};
-use flywheel_engine::{rollout, run};
+use flywheel_engine::{pipeline, rollout, run};
 use serde_json::{Value, json};
 
 use crate::shop::{delivery, reason, shop};
@@ -22,6 +22,12 @@ fn on_run(world: &World, denied: Option<Denial>) -> Decision<Value> {
     let mut o = world.run_observation("eta-request").expect("a run");
     o.denied = denied;
     plain(run::decide(&o))
+}
+
+fn on_pipeline(world: &World, denied: Option<Denial>) -> Decision<Value> {
+    let mut o = world.pipeline_observation("eta").expect("a pipeline");
+    o.denied = denied;
+    plain(pipeline::decide(&o))
 }
 
 fn on_rollout(world: &World, denied: Option<Denial>) -> Decision<Value> {
@@ -85,6 +91,22 @@ fn is_said_and_forgotten(mut world: World, kind: Kind, name: &str, decide: Decid
 fn a_run_whose_job_is_refused_says_so_until_it_is_made() {
     let wanted = |child: &Child| matches!(child, Child::Job(_));
     is_said_and_forgotten(shop(), Kind::Run, "eta-request", on_run, wanted);
+}
+
+#[test]
+fn a_pipeline_whose_run_is_refused_says_so_until_it_is_made() {
+    let mut world = World::default();
+    world.add(Kind::Pipeline, &testing::pipeline());
+    world.set(
+        Kind::Pipeline,
+        "eta",
+        "triggers",
+        json!([{ "name": "hourly", "type": "Schedule", "schedule": { "cron": "0 * * * *" } }]),
+    );
+    world.look(Kind::Pipeline, "eta");
+    world.pass(3600);
+    let wanted = |child: &Child| matches!(child, Child::FlywheelRun(_));
+    is_said_and_forgotten(world, Kind::Pipeline, "eta", on_pipeline, wanted);
 }
 
 #[test]
