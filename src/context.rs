@@ -7,6 +7,7 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::source::prometheus::Prometheus;
@@ -30,6 +31,8 @@ pub struct Context {
     pub watches: Arc<Watches>,
     /// Knows whether the API server wants to be left alone.
     pub throttle: Arc<Throttle>,
+    /// Now, as the API server says.
+    pub clock: Arc<Clock>,
     settings: watch::Receiver<Arc<Settings>>,
 }
 
@@ -43,6 +46,7 @@ impl Context {
         metrics: Arc<Metrics>,
         health: Arc<Health>,
         throttle: Arc<Throttle>,
+        clock: Arc<Clock>,
     ) -> Self {
         let reporter = Reporter {
             controller: "flywheel".to_owned(),
@@ -57,6 +61,7 @@ impl Context {
             prometheus: Prometheus::default(),
             watches: Arc::default(),
             throttle,
+            clock,
             settings,
         }
     }

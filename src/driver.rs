@@ -313,7 +313,7 @@ async fn step<C: Controller>(
     if driver.looks().left.has(&key, version.as_deref()) {
         return Ok(Some(Duration::from_secs(1)));
     }
-    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    let now = context.clock.now();
     let api = Api::<C::Object>::namespaced(context.client.clone(), &namespace);
     let trusted = driver.trusts_stores::<C>(&key, known, queued);
     let object = if trusted {
@@ -353,7 +353,7 @@ async fn step<C: Controller>(
             let mut looks = driver.looks();
             looks.denials.forget(&key);
             let trusted_for = looks.trusted_for(&key, longest, Instant::now());
-            until_looked_again(&wait, trusted_for.unwrap_or_default())
+            until_looked_again(&wait, trusted_for.unwrap_or_default(), context.clock.now())
         }
         ControlFlow::Break(wrote) => driver.noted::<C>(&key, seen, version, wrote),
     }))

@@ -44,7 +44,8 @@ pub async fn attend<C: Controller>(context: &Context, namespace: &str, name: &st
         let body = without(finalizer, &found.metadata);
         api.patch(name, &patching(), &Patch::Merge(body)).await
     } else {
-        let Some(body) = marked(&found, &stored, &settings(&kind, why, kept.as_deref())) else {
+        let wanted = settings(&kind, why, kept.as_deref());
+        let Some(body) = marked(&found, &stored, &wanted, context.clock.now()) else {
             return Ok(());
         };
         api.patch_status(name, &patching(), &Patch::Merge(body)).await
@@ -78,9 +79,8 @@ fn without(finalizer: &str, metadata: &ObjectMeta) -> Value {
 }
 
 /// A patch of the status that says so; nothing if it is said.
-fn marked(object: &DynamicObject, stored: &[Condition], settings: &[Setting]) -> Option<Value> {
+fn marked(object: &DynamicObject, stored: &[Condition], settings: &[Setting], now: Timestamp) -> Option<Value> {
     let metadata = &object.metadata;
-    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let wanted = condition::replace(stored, settings, metadata.generation, now);
     (wanted != stored).then(|| {
         json!({

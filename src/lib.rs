@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod args;
 pub mod batch;
+pub mod clock;
 pub mod contents;
 pub mod context;
 pub mod controller;

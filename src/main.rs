@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use flywheel::args::Args;
+use flywheel::clock::Clock;
 use flywheel::context::Context;
 use flywheel::controller::bias_policy::BiasPolicies;
 use flywheel::controller::model_version::ModelVersions;
@@ -49,11 +50,12 @@ async fn operate(args: Args) -> anyhow::Result<()> {
     // First of all: the first process of a container does not end by a signal that it does not listen for.
     let mut signals = Signals::new()?;
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (metrics, health) = (Arc::new(Metrics::new()?), Arc::new(Health::default()));
+    let clock = Arc::<Clock>::default();
+    let (metrics, health) = (Arc::new(Metrics::new(clock.clone())?), Arc::new(Health::default()));
     let web = tokio::spawn(server::serve(args.listen, metrics.clone(), health.clone()));
     let (context, election) = tokio::select! {
         () = signals.end() => return Ok(()),
-        prepared = prepare(&args, metrics.clone(), health.clone()) => prepared?,
+        prepared = prepare(&args, metrics.clone(), health.clone(), clock) => prepared?,
     };
     let mut leads = election.leads.clone();
     health.ready();
@@ -72,12 +74,25 @@ async fn operate(args: Args) -> anyhow::Result<()> {
 }
 
 /// Reads the settings, and stands for election.
-async fn prepare(args: &Args, metrics: Arc<Metrics>, health: Arc<Health>) -> anyhow::Result<(Context, Election)> {
+async fn prepare(
+    args: &Args,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    clock: Arc<Clock>,
+) -> anyhow::Result<(Context, Election)> {
     let throttle = Arc::<Throttle>::default();
-    let client = heard(config().await?, metrics.clone(), throttle.clone())?;
+    let client = heard(config().await?, metrics.clone(), throttle.clone(), clock.clone())?;
     let named = args.config_map.as_deref();
     let settings = settings::follow(client.clone(), &args.namespace, named, health.clone()).await;
-    let context = Context::new(client.clone(), &args.identity, settings, metrics, health, throttle);
+    let context = Context::new(
+        client.clone(),
+        &args.identity,
+        settings,
+        metrics,
+        health,
+        throttle,
+        clock,
+    );
     // Last, and not given up once it stands: a lease that is taken is given back.
     let election = leader::elect(client, args).await?;
     Ok((context, election))
@@ -158,11 +173,18 @@ async fn config() -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// A client whose answers are counted, and of which it is heard whether the API server wants to be left alone.
-fn heard(config: Config, metrics: Arc<Metrics>, throttle: Arc<Throttle>) -> Result<Client, kube::Error> {
+/// A client whose answers are counted, and of which it is heard what time it is, and whether the API server wants to be left
+/// alone.
+fn heard(
+    config: Config,
+    metrics: Arc<Metrics>,
+    throttle: Arc<Throttle>,
+    clock: Arc<Clock>,
+) -> Result<Client, kube::Error> {
     let hear = MapResponseLayer::new(move |response: http::Response<_>| {
         metrics.answered(response.status());
         throttle.answered(response.status(), response.headers());
+        clock.answered(response.headers());
         response
     });
     Ok(ClientBuilder::try_from(config)?.with_layer(&hear).build())

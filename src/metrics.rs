@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::clock::Clock;
 use crate::controller::Controller;
 use crate::watch::Watches;
 
@@ -26,11 +27,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers everything. What is waited for is timed by that clock.
     ///
     /// # Errors
     /// If two metrics have the same name, which is a bug.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new(clock: Arc<Clock>) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let reconciles = histogram(
             "flywheel_reconcile_duration_seconds",
@@ -69,7 +70,7 @@ impl Metrics {
         }
         registry.register(Box::new(leader.clone()))?;
         registry.register(Box::new(build_info()?))?;
-        registry.register(Box::new(Objects { shows: shows.clone() }))?;
+        registry.register(Box::new(Objects::new(shows.clone(), clock)))?;
         Ok(Self {
             registry,
             reconciles,

@@ -11,6 +11,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::context::Context;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -93,7 +94,8 @@ pub fn refusal(code: u16, reason: &str) -> (u16, Value) {
 /// A context with this client and default settings.
 pub fn context(client: Client) -> Context {
     let (_, settings) = watch::channel(Arc::new(Settings::default()));
-    let metrics = Arc::new(Metrics::new().unwrap());
+    let clock = Arc::<Clock>::default();
+    let metrics = Arc::new(Metrics::new(clock.clone()).unwrap());
     Context::new(
         client,
         "test",
@@ -101,6 +103,7 @@ pub fn context(client: Client) -> Context {
         metrics,
         Arc::new(Health::default()),
         Arc::default(),
+        clock,
     )
 }
 

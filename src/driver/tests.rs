@@ -4,7 +4,8 @@ use flywheel_api::rollout::{RolloutPhase, RolloutStatus};
 use flywheel_api::{Rollout, names};
 use flywheel_engine::decision::{Action as Act, ChildKind, Effect, ObjectKey, Record, Wait};
 use futures::future::BoxFuture;
-use http::Method;
+use http::header::DATE;
+use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::asking::GLANCE;
@@ -42,10 +43,14 @@ impl Controller for Obedient {
         inputs: &Inputs<'_>,
         object: Rollout,
         (): (),
-        _: Timestamp,
+        now: Timestamp,
     ) -> Result<Rollout, kube::Error> {
         match (&*object.name_any(), &inputs.denied) {
             ("hangs", _) => pending().await,
+            ("waits-at-noon", _) => {
+                assert!(now >= NOON && now < HALF_A_MINUTE_LATER, "it is not {now}");
+                Ok(object)
+            }
             (_, None) => Ok(object),
             (_, Some(denial)) => {
                 let mut object = object;
@@ -83,6 +88,10 @@ impl Controller for Obedient {
                 }),
                 why: "the test says so".to_owned(),
             }),
+            "waits-at-noon" => Decision::Wait(Wait {
+                until: Some(HALF_A_MINUTE_LATER),
+                reason: "it is too early".to_owned(),
+            }),
             "waits" => Decision::Wait(Wait {
                 until: None,
                 reason: "nothing to do".to_owned(),
@@ -90,6 +99,21 @@ impl Controller for Obedient {
             name => panic!("a bug with {name}"),
         }
     }
+}
+
+const NOON: Timestamp = Timestamp::constant(1_767_268_800, 0);
+const HALF_A_MINUTE_LATER: Timestamp = Timestamp::constant(1_767_268_830, 0);
+
+#[tokio::test]
+async fn it_is_as_late_as_the_api_server_says_whatever_the_clock_of_this_machine_does() {
+    let (driver, _) = driver(|_| (200, Value::Null));
+    let noon = HeaderValue::from_static("Thu, 01 Jan 2026 12:00:00 GMT");
+    driver.context.clock.answered(&HeaderMap::from_iter([(DATE, noon)]));
+    let pause = look(&driver, "waits-at-noon").await.unwrap().expect("a time");
+    assert!(
+        pause > Duration::from_secs(9) && pause <= Duration::from_secs(30),
+        "{pause:?}"
+    );
 }
 
 /// One look at an object of this name.

@@ -14,6 +14,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts};
 
+use crate::clock::Clock;
+
 /// Shows all objects of one store.
 pub type Show = Box<dyn Fn(&Families) + Send + Sync>;
 
@@ -25,8 +27,15 @@ pub trait Shown {
 
 /// Computes the metrics of objects whenever they are asked for.
 pub struct Objects {
-    /// One for each store.
-    pub shows: Arc<Mutex<Vec<Show>>>,
+    shows: Arc<Mutex<Vec<Show>>>,
+    clock: Arc<Clock>,
+}
+
+impl Objects {
+    /// What these show, one for each store; for how long something is waited for, the clock says.
+    pub const fn new(shows: Arc<Mutex<Vec<Show>>>, clock: Arc<Clock>) -> Self {
+        Self { shows, clock }
+    }
 }
 
 impl Collector for Objects {
@@ -35,7 +44,7 @@ impl Collector for Objects {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let families = Families::new(Timestamp::now());
+        let families = Families::new(self.clock.now());
         for show in self.shows.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             show(&families);
         }
