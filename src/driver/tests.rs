@@ -260,7 +260,7 @@ async fn pauses_double_with_failures_in_a_row_and_end_at_five_minutes() {
 #[tokio::test]
 async fn an_object_whose_request_the_api_server_throttled_is_not_looked_at_before_it_said() {
     let (driver, _) = driver(|_| refusal(429, "TooManyRequests"));
-    let headers = http::HeaderMap::from_iter([(http::header::RETRY_AFTER, http::HeaderValue::from_static("30"))]);
+    let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, HeaderValue::from_static("30"))]);
     driver
         .context
         .throttle

@@ -72,6 +72,18 @@ pub const PROMTOOL: Packaged = Packaged {
     package: "prometheus",
 };
 
+/// Shows programs another time than it is.
+const FAKETIME: Packaged = Packaged {
+    program: "faketime",
+    package: "faketime",
+};
+
+/// The library by which a program sees another time, if it is loaded before it.
+pub fn clock_library() -> Result<String> {
+    let told = shell::run(Command::new(path(FAKETIME)?).args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]))?;
+    Ok(told.trim().to_owned())
+}
+
 /// Forbids the start of services while their packages are installed.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 

@@ -25,7 +25,7 @@ const API_THREADS: u32 = 28;
 /// Each of these has several operators at once, and with `--long` many.
 const FAULT_THREADS: u32 = 4;
 const LONG_FAULT_THREADS: u32 = 2;
-/// With `--long` each of them begins further histories for so many seconds.
+/// With `--long` each of them that does not try all of its plans begins further ones for so many seconds.
 const LONG: u32 = 250;
 /// Who waits for long wants to know what was covered: tests that pass are heard only with this.
 const SHOWN: &str = "--show-output";
@@ -218,13 +218,14 @@ fn long(args: &Args) -> Option<(&'static str, String)> {
 }
 
 /// What tests need that start operators of their own.
-fn operators(built: &Path, cluster: &Cluster) -> Result<[(&'static str, String); 3]> {
+fn operators(built: &Path, cluster: &Cluster) -> Result<[(&'static str, String); 4]> {
     let program = built.join("flywheel-operator").display().to_string();
     let kubeconfig = chart::kubeconfig(cluster)?.display().to_string();
     Ok([
         ("FLYWHEEL_TEST_OPERATOR_PROGRAM", program),
         ("FLYWHEEL_TEST_OPERATOR_KUBECONFIG", kubeconfig),
         ("FLYWHEEL_TEST_API_CLUSTER", cluster.name.clone()),
+        ("FLYWHEEL_TEST_CLOCK_LIBRARY", packages::clock_library()?),
     ])
 }
 

@@ -28,12 +28,13 @@ fn beginning(what: &str) -> String {
     format!("The API server refuses a write, which is tried again ({what}): ")
 }
 
-/// Where an object stands that is to do this, if it has been refused; `stored` are its conditions.
+/// Where an object stands that is to do this, if anything, and if it has been refused; `stored` are its conditions.
 ///
 /// It stands there until it is to do something else, in the words of the first time: they may have times and numbers in
 /// them, and who writes a status whenever they change comes to no rest.
 #[must_use]
-pub fn standing(denial: Option<&Denial>, effect: &Effect, stored: &[Condition]) -> Option<Standing> {
+pub fn standing(denial: Option<&Denial>, effect: Option<&Effect>, stored: &[Condition]) -> Option<Standing> {
+    let effect = effect?;
     let same = |c: &&Condition| c.reason == "WriteRefused" && c.message.starts_with(&beginning(&effect.why));
     let stands = condition::find(stored, condition::STALLED).filter(same);
     let refused = || denial.filter(|d| d.what == effect.why).map(Denial::message);

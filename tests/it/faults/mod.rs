@@ -3,10 +3,10 @@
 //!
 //! Two histories without faults teach what their ends share. Then each write of each story is hit once by each fault;
 //! the end, and what was created and deleted on the way, must be the same. By default a sample of these plans is run;
-//! the variable `FLYWHEEL_TEST_LONG` is the number of seconds for which each test begins others, in no order, of all.
-//! There is time for all kills, but not for all of the other plans: which come first follows from a seed, that of the day
-//! unless `FLYWHEEL_TEST_SEED` is another one.
+//! with the variable `FLYWHEEL_TEST_LONG` all kills are, and of the other plans those that each test begins within so many
+//! seconds: which come first follows from a seed, that of the day unless `FLYWHEEL_TEST_SEED` is another one.
 
+mod clocks;
 mod etcd;
 mod journal;
 mod late;
@@ -57,8 +57,6 @@ const ANSWERS: [Fault; 10] = [
     Fault::Refused(503),
     Fault::Refused(504),
 ];
-/// So many times as long as other tests of the long variant do those go on that are to try all of their plans.
-const WHOLE: u32 = 4;
 const HANGS: [Fault; 1] = [Fault::Hangs];
 
 /// How a history ended.
@@ -277,16 +275,15 @@ async fn survives(story: Story, faults: &[Fault]) {
         })
         .collect();
     let (all, seed) = (plans.len(), *SEED);
-    // That nothing is lost by a crash at any write is what every run of the long variant shows; of the other faults others each
-    // day.
-    let share = if faults == KILLS { WHOLE } else { 1 };
+    // That nothing is lost by a crash at any write every run of the long variant shows; of the other faults others each day.
+    let time = long().filter(|_| faults != KILLS);
     let Tried {
         plans,
         planned,
         committed,
         pairs,
         whole,
-    } = tried(story, &word, plans, share).await;
+    } = tried(story, &word, plans, time).await;
     println!(
         "covered: {story:?} {word}: {plans} of {all} plans on {writes} writes, {committed} of {planned} faults \
          committed, seed {seed}"
@@ -315,10 +312,10 @@ struct Tried {
     whole: usize,
 }
 
-/// Tries these plans while there is time: so many times what a test of the long variant has.
-async fn tried(story: Story, word: &str, plans: Vec<(String, Plan)>, share: u32) -> Tried {
+/// Tries these plans, of a test of the long variant those that it begins in its time, if that is limited.
+async fn tried(story: Story, word: &str, plans: Vec<(String, Plan)>, limit: Option<Duration>) -> Tried {
     let (normal, begun) = (normal(story).await, Instant::now());
-    let time = || long().is_none_or(|long| begun.elapsed() < long * share);
+    let time = || limit.is_none_or(|limit| begun.elapsed() < limit);
     let plans = mixed(plans, *SEED).into_iter().enumerate().take_while(|_| time());
     let run = plans.map(|(n, (what, plan))| {
         let name = format!("fault-{story:?}-{word}-{n}").to_lowercase();
@@ -364,7 +361,9 @@ stories! {
     fault_killed_at_each_write_a_version_that_misses_its_gate_is_rejected_all_the_same: Rejected, KILLS;
     fault_killed_at_each_write_a_failing_version_is_rolled_back_all_the_same: RolledBack, KILLS;
     fault_killed_at_each_write_a_deleted_pipeline_leaves_what_serves_all_the_same: Deleted, KILLS;
+    fault_killed_at_each_write_a_version_that_a_policy_judges_and_a_person_approves_serves_all_the_same: Approved, KILLS;
     fault_bad_answers_at_each_write_leave_a_promotion_as_it_is: Promoted, ANSWERS;
+    fault_bad_answers_at_each_write_leave_what_a_policy_judges_and_a_person_approves_as_it_is: Approved, ANSWERS;
     fault_bad_answers_at_each_write_leave_a_rejection_as_it_is: Rejected, ANSWERS;
     fault_bad_answers_at_each_write_leave_a_rollback_as_it_is: RolledBack, ANSWERS;
     fault_bad_answers_at_each_write_leave_a_deletion_as_it_is: Deleted, ANSWERS;

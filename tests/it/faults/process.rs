@@ -41,27 +41,38 @@ pub struct Process(Child);
 impl Process {
     /// An operator for this namespace alone, which acts at once and finds the API server at that address.
     pub fn start(namespace: &str, api: SocketAddr) -> Self {
-        Self::launch(namespace, &by_way_of(namespace, api), ANY, &["--leader-elect=false"])
+        Self::launch(
+            namespace,
+            &by_way_of(namespace, api),
+            ANY,
+            &["--leader-elect=false"],
+            None,
+        )
     }
 
     /// An operator for this namespace alone that acts while it holds the lease. The lease is one for all of these.
     /// It finds the API server by itself, or at that address.
     pub fn elected(namespace: &str, identity: &str, api: Option<SocketAddr>) -> Self {
         let own = api.map_or_else(kubeconfig, |api| by_way_of(namespace, api));
-        Self::candidate(namespace, identity, &own, ANY)
+        Self::candidate(namespace, identity, &own, ANY, None)
     }
 
     /// One that finds the API server by itself, and says at that port of this machine how it is.
     pub fn listening(namespace: &str, identity: &str, port: u16) -> Self {
-        Self::candidate(namespace, identity, &kubeconfig(), port)
+        Self::candidate(namespace, identity, &kubeconfig(), port, None)
     }
 
-    fn candidate(namespace: &str, identity: &str, own: &Path, port: u16) -> Self {
+    /// One on a machine whose clock is ahead by so many seconds.
+    pub fn ahead(namespace: &str, identity: &str, seconds: u32) -> Self {
+        Self::candidate(namespace, identity, &kubeconfig(), ANY, Some(seconds))
+    }
+
+    fn candidate(namespace: &str, identity: &str, own: &Path, port: u16, ahead: Option<u32>) -> Self {
         let args = ["--leader-elect=true", "--lease-name", LEASE, "--identity", identity];
-        Self::launch(namespace, own, port, &args)
+        Self::launch(namespace, own, port, &args, ahead)
     }
 
-    fn launch(namespace: &str, own: &Path, port: u16, args: &[&str]) -> Self {
+    fn launch(namespace: &str, own: &Path, port: u16, args: &[&str], ahead: Option<u32>) -> Self {
         let log = File::options()
             .create(true)
             .append(true)
@@ -71,6 +82,13 @@ impl Process {
         // With this mark `cargo xtask cluster down` finds it, should the test itself be killed.
         let state = kubeconfig().parent().map(Path::to_owned).expect("a cluster's folder");
         xtask::cluster::mark(&mut command, &state, "operator");
+        if let Some(seconds) = ahead {
+            command
+                .env("LD_PRELOAD", variable("FLYWHEEL_TEST_CLOCK_LIBRARY"))
+                .env("FAKETIME", format!("+{seconds}"))
+                // What is timed, such as a pause, takes as long as it does.
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let child = command
             .args(["--namespace", SYSTEM, "--watch-namespaces", namespace])
             .args(args)

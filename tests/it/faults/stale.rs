@@ -60,7 +60,7 @@ async fn survives(story: Story, word: &str, possible: usize, left: usize, twists
         planned,
         committed,
         ..
-    } = tried(story, word, plans.collect(), 1).await;
+    } = tried(story, word, plans.collect(), long()).await;
     let seed = *SEED;
     println!(
         "covered: {story:?} {word}: {count} of {left} plans that can matter, of {possible}, {committed} faults committed, \

@@ -13,7 +13,7 @@ use crate::fast::fast;
 use crate::world::{World, condition, from, pipeline, run, until};
 
 /// Values that only a newer operator knows. Tests of the same cluster may meet them at any moment.
-pub const NEWER: [&str; 4] = ["Archived", "Postpone", "Quotient", "Rewind"];
+pub const NEWER: [&str; 5] = ["Archived", "Postpone", "Quotient", "Rerun", "Rewind"];
 
 /// Lets the API server take a value that a newer operator may know, wherever it takes the known one.
 pub async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
@@ -117,6 +117,28 @@ async fn cluster_neighbours_that_cannot_be_read_stop_no_way_back() {
     let queued = scene.phase("next", "Queued").await;
     assert_eq!(queued["status"]["queuedBehind"], "newer");
     scene.finish(Some(&uri(1)), 2).await;
+}
+
+#[tokio::test]
+async fn cluster_a_run_that_cannot_be_read_says_so() {
+    let fast = fast("unreadable-run").await;
+    grow(&fast.client, "flywheelruns.flywheel.dev", "Cancel", "Rerun").await;
+    let mut newer = run("eta");
+    newer["spec"]["desiredState"] = json!("Rerun");
+    write::<FlywheelRun>(&fast, "newer", newer, false).await;
+    let kind = ApiResource::erase::<FlywheelRun>(&());
+    let runs: Api<DynamicObject> = Api::namespaced_with(fast.client.clone(), &fast.namespace, &kind);
+    let said = until("the run says that it cannot be read", PATIENCE, || async {
+        let found = serde_json::to_value(runs.get("newer").await.expect("there")).expect("JSON");
+        condition(&found, "Stalled", "True", "Invalid").then_some(found)
+    })
+    .await;
+    let conditions = said["status"]["conditions"].to_string();
+    assert!(
+        conditions.contains("spec.desiredState") && conditions.contains("Rerun"),
+        "{conditions}"
+    );
+    fast.finish().await;
 }
 
 /// A version of which nobody can say whether it serves is well, and the API server does not let it be deleted.

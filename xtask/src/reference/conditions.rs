@@ -15,7 +15,7 @@ const ENGINE: &str = "crates/engine/src";
 
 /// Where the reasons of each kind are decided.
 const KINDS: [(&str, &[&str]); 5] = [
-    ("FlywheelPipeline", &["pipeline", "view.rs"]),
+    ("FlywheelPipeline", &["pipeline", "view.rs", "denial.rs"]),
     ("FlywheelRun", &["run", "promotion.rs", "view.rs", "denial.rs"]),
     ("Rollout", &["rollout", "binding.rs", "denial.rs"]),
     ("ModelVersion", &["model_version"]),

@@ -194,12 +194,15 @@ pub fn decide(o: &PipelineObservation) -> Decision<FlywheelPipelineStatus> {
     let plan = trigger::plan(o, &mut status, &mut events);
     let pending = status.pending_run.as_ref().filter(|_| plan.starts);
     let start = pending.and_then(|p| create(o, p));
-    let denied = start
-        .as_ref()
-        .and_then(|start| denial::standing(o.denied.as_ref(), start, &stored.conditions));
+    let denied = denial::standing(o.denied.as_ref(), start.as_ref(), &stored.conditions);
+    // What is over may be what leaves no room.
+    let is_first = denied.is_none();
     let standing = denied.unwrap_or(plan.standing);
     show::conditions(o, &mut status, &standing, true);
-    let effect = || start.or_else(|| history::prune(o));
+    let effect = || match start {
+        Some(start) if is_first => Some(start),
+        start => history::prune(o).or(start),
+    };
     let reason = format!("{}: {}", standing.reason, standing.message);
     Decision::settle(
         &stored,

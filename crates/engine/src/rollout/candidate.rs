@@ -268,15 +268,17 @@ fn drain(pod: &mut PodSpec, seconds: i64) {
     pod.termination_grace_period_seconds = Some(grace.max(DEFAULT_GRACE_SECONDS + seconds));
 }
 
-/// Rebuilds a lost status from the candidate; false if its annotations or its step cannot be read.
-pub(super) fn restore_status(draft: &mut Draft<'_>, candidate: &Deployment) -> bool {
-    let note = annotation(candidate, ANNOTATION_BASELINE).and_then(BaselineNote::read);
-    let index = labelled_step(candidate).and_then(|t| t.parse::<i32>().ok());
+/// Rebuilds a lost status from the candidate and from what the Rollout was marked with; nothing if neither says what served.
+/// Whether all that going forward needs could be read.
+pub(super) fn restore_status(draft: &mut Draft<'_>, candidate: &Deployment, mark: Option<&str>) -> Option<bool> {
+    let noted = annotation(candidate, ANNOTATION_BASELINE).and_then(BaselineNote::read);
+    let note = noted.or_else(|| mark.and_then(BaselineNote::read))?;
+    let known = labelled_step(candidate).and_then(|t| t.parse::<i32>().ok());
     let hash = annotation(candidate, names::ANNOTATION_TEMPLATE_HASH);
     let value = binding::value(candidate, &draft.plan().binding).ok().flatten();
-    let (Some(note), Some(index), Some(hash), Some(value)) = (note, index, hash, value) else {
-        return false;
-    };
+    let whole = known.is_some() && hash.is_some() && value.is_some();
+    let ours = || Some(binding::wanted(&draft.plan().binding, &draft.o.version.as_ref()?.spec));
+    let (index, value) = (known.unwrap_or(0), value.or_else(ours));
     let steps = &draft.plan().strategy.steps;
     let step = usize::try_from(index).ok().and_then(|i| steps.get(i));
     let live = draft.o.target.as_ref();
@@ -294,11 +296,11 @@ pub(super) fn restore_status(draft: &mut Draft<'_>, candidate: &Deployment) -> b
     });
     status.candidate = Some(Side {
         version: Some(draft.o.rollout.spec.model_version_ref.name.clone()),
-        value: Some(value),
+        value,
     });
     status.baseline = Some(note.side);
     status.baseline_replicas = Some(note.replicas);
-    status.template_hash = Some(hash.to_owned());
+    status.template_hash = hash.map(ToOwned::to_owned);
     status.candidate_deployment = Some(JobRef {
         name: name(plan),
         uid: candidate.metadata.uid.clone(),
@@ -317,5 +319,5 @@ pub(super) fn restore_status(draft: &mut Draft<'_>, candidate: &Deployment) -> b
     } else {
         RolloutPhase::Promoting
     };
-    true
+    Some(whole)
 }

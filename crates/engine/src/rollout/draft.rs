@@ -182,20 +182,20 @@ impl<'a> Draft<'a> {
 
     /// An effect that changes no word of the status, but for that it is refused.
     pub(super) fn only(self, effect: Effect) -> Decision<RolloutStatus> {
-        match self.denied(&effect) {
+        match self.denied(Some(&effect)) {
             Some(standing) => self.settle(standing, Some(effect)),
             None => Decision::Do(effect),
         }
     }
 
-    fn denied(&self, effect: &Effect) -> Option<Standing> {
+    fn denied(&self, effect: Option<&Effect>) -> Option<Standing> {
         denial::standing(self.o.denied.as_ref(), effect, &self.o.stored().conditions)
     }
 
     /// First the status that should stand, then the effect, then waiting.
     fn settle(mut self, standing: Standing, effect: Option<Effect>) -> Decision<RolloutStatus> {
         let effect = effect.or_else(|| prepare::note_level(&self));
-        let denied = effect.as_ref().and_then(|effect| self.denied(effect));
+        let denied = self.denied(effect.as_ref());
         let standing = denied.unwrap_or(standing);
         let stored = self.o.stored();
         let before = condition::find(&stored.conditions, condition::READY).map(|c| c.reason.as_str());

@@ -1,7 +1,7 @@
 //! A lost status: what stands outside of it says where a Rollout was, and that it must not begin again.
 //!
 //! A Rollout that begins is marked with its baseline before its first effect, and one that finds its version live with
-//! that. Together with the candidate's annotations and the binding's value that is enough to go on, or to end where
+//! that. Together with what the candidate bears and the binding's value that is enough to go on, or to end where
 //! going on would repeat what was decided. When it set what serves is not known any more: what later ones left on the
 //! target is theirs to say.
 
@@ -13,7 +13,7 @@ use super::candidate::{self, BaselineNote};
 use super::draft::{Draft, Why};
 use super::facts::{Carried, Twin};
 use super::observation::{self, Peer};
-use super::{pending, promote};
+use super::{back, pending, promote};
 use crate::binding;
 use crate::decision::{Decision, Effect};
 use crate::standing::{Kind, Standing};
@@ -141,15 +141,20 @@ fn give_back(found: &Deployment) -> Effect {
 
 /// A candidate of this Rollout exists, but the status does not know of it.
 fn rebuild<'a>(mut draft: Draft<'a>, found: &'a Deployment) -> Decision<RolloutStatus> {
-    if !candidate::restore_status(&mut draft, found) {
-        let why = "the candidate's annotations or its step cannot be read, so it is made anew".to_owned();
+    let mark = mark(&draft);
+    let Some(whole) = candidate::restore_status(&mut draft, found, mark) else {
+        let why = "nobody can say what served before, so the candidate is made anew".to_owned();
         return draft.act("CandidateUnreadable", why, candidate::delete(found));
-    }
+    };
     let index = draft.status.step.as_ref().map_or(0, |s| s.index);
     let message = format!("The status was lost; the Rollout goes on at step {index}, as its candidate says.");
     let carried = draft.target().map(|t| draft.carried(t));
     if matches!(carried, Some(Carried::Candidate)) {
         promote::enter(&mut draft);
+    } else if !whole {
+        let message =
+            "The status was lost, and what the candidate bears of it cannot be read: goes back to the baseline.";
+        return back::begin(draft, &Why::new("CandidateUnreadable", message));
     }
     draft.remember("Rebuild", &Why::new("StatusLost", message.clone()), None, true);
     draft.rest(Standing::new(Kind::Working, "StatusLost", message))

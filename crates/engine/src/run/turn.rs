@@ -262,8 +262,7 @@ impl<'a> Turn<'a> {
             Next::Still(until, reason) => (None, Wait { until, reason }),
         };
         let effect = effect.or_else(|| begin::note_level(&self));
-        let denied = |effect: &Effect| denial::standing(self.o.denied.as_ref(), effect, &stored.conditions);
-        if let Some(standing) = effect.as_ref().and_then(denied) {
+        if let Some(standing) = denial::standing(self.o.denied.as_ref(), effect.as_ref(), &stored.conditions) {
             self.conditions(&standing);
         }
         Decision::settle(&stored, self.status, self.events, || effect, wait)

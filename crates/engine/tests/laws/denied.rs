@@ -93,20 +93,65 @@ fn a_run_whose_job_is_refused_says_so_until_it_is_made() {
     is_said_and_forgotten(shop(), Kind::Run, "eta-request", on_run, wanted);
 }
 
-#[test]
-fn a_pipeline_whose_run_is_refused_says_so_until_it_is_made() {
+/// A pipeline whose schedule has come.
+fn due() -> World {
     let mut world = World::default();
     world.add(Kind::Pipeline, &testing::pipeline());
-    world.set(
-        Kind::Pipeline,
-        "eta",
-        "triggers",
-        json!([{ "name": "hourly", "type": "Schedule", "schedule": { "cron": "0 * * * *" } }]),
-    );
+    let hourly = json!([{ "name": "hourly", "type": "Schedule", "schedule": { "cron": "0 * * * *" } }]);
+    world.set(Kind::Pipeline, "eta", "triggers", hourly);
     world.look(Kind::Pipeline, "eta");
     world.pass(3600);
-    let wanted = |child: &Child| matches!(child, Child::FlywheelRun(_));
-    is_said_and_forgotten(world, Kind::Pipeline, "eta", on_pipeline, wanted);
+    world
+}
+
+fn is_run(child: &Child) -> bool {
+    matches!(child, Child::FlywheelRun(_))
+}
+
+/// The pipeline says that its run is refused; how that was tried.
+fn refused(world: &mut World) -> Effect {
+    let start = until(world, Kind::Pipeline, "eta", on_pipeline, is_run);
+    let Decision::Record(record) = on_pipeline(world, denial(&start.why)) else {
+        panic!("nothing is said");
+    };
+    world.edit(Kind::Pipeline, "eta", |o| o["status"] = record.status.clone());
+    assert_eq!(reason(world, Kind::Pipeline, "eta"), "WriteRefused");
+    start
+}
+
+#[test]
+fn a_pipeline_whose_run_is_refused_says_so_until_it_is_made() {
+    is_said_and_forgotten(due(), Kind::Pipeline, "eta", on_pipeline, is_run);
+}
+
+#[test]
+fn a_pipeline_whose_run_is_refused_says_so_until_none_is_wanted() {
+    let mut world = due();
+    refused(&mut world);
+    world.set(Kind::Pipeline, "eta", "suspend", json!(true));
+    assert!(world.look(Kind::Pipeline, "eta"));
+    assert_eq!(reason(&world, Kind::Pipeline, "eta"), "Suspended");
+    assert_eq!(
+        crate::shop::condition(&world, Kind::Pipeline, "eta", "Stalled"),
+        Value::Null
+    );
+}
+
+#[test]
+fn a_pipeline_whose_run_is_refused_forgets_what_is_over_which_may_be_what_leaves_no_room() {
+    let mut world = due();
+    let over = json!({ "outcome": "Cancelled", "finishedAt": world.now.to_string() });
+    for name in ["old-1", "old-2"] {
+        world.add(Kind::Run, &testing::run(name, "joe"));
+        world.edit(Kind::Run, name, |o| o["status"] = over.clone());
+    }
+    let few = json!({ "successfulRuns": 1, "failedRuns": 1 });
+    world.set(Kind::Pipeline, "eta", "history", few);
+    let start = refused(&mut world);
+    let Decision::Do(effect) = on_pipeline(&world, denial(&start.why)) else {
+        panic!("nothing is done");
+    };
+    assert!(matches!(effect.action, Action::Delete(_)), "{}", effect.why);
 }
 
 #[test]

@@ -456,7 +456,7 @@ fn no_annotation_of_the_candidate_changes_from_step_to_step() {
     let steps = [25, 50, 75].map(|weight| json!({ "name": format!("s{weight}"), "weight": weight }));
     plan["strategy"]["steps"] = json!(steps);
     let (mut world, mut seen, mut annotations) = (delivery(&plan), BTreeSet::new(), BTreeSet::new());
-    while phase(&world, "second") != RolloutPhase::Promoted {
+    for _ in 0..200 {
         if !world.look(Kind::Rollout, "second") {
             world.run_deployments();
             world.pass(10);
@@ -467,6 +467,7 @@ fn no_annotation_of_the_candidate_changes_from_step_to_step() {
             annotations.insert(metadata["annotations"].to_string());
         }
     }
+    assert_eq!(phase(&world, "second"), RolloutPhase::Promoted);
     assert_eq!(seen.len(), 4, "three steps, and full weight: {seen:?}");
     assert_eq!(
         annotations.len(),

@@ -452,3 +452,48 @@ fn a_pipeline_that_never_saw_a_version_serve_does_not_say_that_it_shows_the_last
     assert!(message.contains("does not exist: create it"), "{unknown}");
     assert!(!message.contains("liveVersion"), "{unknown}");
 }
+
+fn replicas(world: &World) -> Value {
+    world.raw(&(Kind::Deployment, "eta".to_owned())).expect("the target")["spec"]["replicas"].clone()
+}
+
+fn no_step(candidate: &mut Value) {
+    candidate["metadata"]["labels"]
+        .as_object_mut()
+        .unwrap()
+        .remove("flywheel.dev/step");
+}
+
+fn no_hash(candidate: &mut Value) {
+    let annotations = candidate["metadata"]["annotations"].as_object_mut().unwrap();
+    annotations.remove("flywheel.dev/template-hash");
+}
+
+fn no_baseline(candidate: &mut Value) {
+    candidate["metadata"]["annotations"]["flywheel.dev/baseline"] = json!("four");
+}
+
+fn no_container(candidate: &mut Value) {
+    candidate["spec"]["template"]["spec"]["containers"][0]["name"] = json!("other");
+}
+
+#[rstest]
+#[case::step(no_step, RolloutPhase::RolledBack)]
+#[case::hash(no_hash, RolloutPhase::RolledBack)]
+#[case::container(no_container, RolloutPhase::RolledBack)]
+#[case::baseline(no_baseline, RolloutPhase::Promoted)]
+fn a_lost_status_beside_a_candidate_that_says_less_leaves_no_baseline_small(
+    #[case] breaks: fn(&mut Value),
+    #[case] end: RolloutPhase,
+) {
+    let mut plan = testing::plan();
+    plan["capacity"] = json!({ "baseline": "ShrinkWithWeight" });
+    let mut world = delivery(&plan);
+    world.live(14);
+    assert_eq!(replicas(&world), 2, "half is taken");
+    world.edit(Kind::Deployment, "eta-candidate", breaks);
+    world.lose_status(Kind::Rollout, "second");
+    world.live(60);
+    assert_eq!((phase(&world, "second"), replicas(&world)), (end, json!(4)));
+    assert_eq!(world.names(Kind::Deployment), ["eta"]);
+}
