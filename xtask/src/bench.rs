@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn everything() -> Vec<What> {
     vec![
-        What::Size(size::Args::default()),
+        What::Size(size::Args::everything()),
         What::Lineage(lineage::Args::default()),
         What::Runs(runs::Args::default()),
         What::Rollouts(rollouts::Args::default()),

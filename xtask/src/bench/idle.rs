@@ -16,6 +16,8 @@ const PER_NAMESPACE: u32 = 100;
 /// Most memory, in bytes, with as many pipelines and versions as follow.
 const MEMORY: u64 = 40 << 20;
 const MANY: u32 = 1000;
+/// Seconds in which each object is looked at at least once.
+const QUIET: u64 = 600;
 /// Longest start.
 const START: Duration = Duration::from_secs(3);
 
@@ -26,7 +28,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [MANY, 10 * MANY])]
     objects: Vec<u32>,
     /// Seconds for which writes are counted while nothing happens.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = QUIET)]
     quiet: u64,
 }
 
@@ -34,7 +36,7 @@ impl Default for Args {
     fn default() -> Self {
         Self {
             objects: vec![MANY, 10 * MANY],
-            quiet: 120,
+            quiet: QUIET,
         }
     }
 }

@@ -9,11 +9,18 @@ use super::report::{Report, mib, time};
 use crate::{cache, image, shell};
 
 /// What to measure.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Also compile the operator for production from nothing, which takes minutes.
     #[arg(long)]
     cold: bool,
+}
+
+impl Args {
+    /// All that can be measured.
+    pub const fn everything() -> Self {
+        Self { cold: true }
+    }
 }
 
 /// Measures and returns the table.

@@ -83,7 +83,7 @@ fn serves(world: &World) -> i64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::histories(16))]
 
     #[test]
     fn every_history_keeps_the_laws_and_comes_to_rest(

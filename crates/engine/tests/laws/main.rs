@@ -26,3 +26,22 @@ mod room;
 mod shop;
 mod turns;
 mod unreadable;
+
+use proptest::test_runner::Config;
+
+/// So many times as many histories with `FLYWHEEL_TEST_LONG`.
+const LONG: u32 = 8;
+
+/// Tries so many histories, other ones each time.
+fn histories(count: u32) -> Config {
+    let times = if std::env::var_os("FLYWHEEL_TEST_LONG").is_some() {
+        LONG
+    } else {
+        1
+    };
+    Config {
+        cases: count * times,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}

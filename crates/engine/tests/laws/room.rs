@@ -89,7 +89,7 @@ fn done(world: &World) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::histories(8))]
 
     #[test]
     fn runs_that_look_at_the_same_time_leave_no_more_at_work_than_the_maximum(

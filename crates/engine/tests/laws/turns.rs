@@ -37,7 +37,7 @@ fn levels_of_delivery(world: &World) -> Vec<AutomationLevel> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::histories(16))]
 
     #[test]
     fn every_history_keeps_the_laws_and_ends(moves in proptest::collection::vec(of_turn(), 0..40)) {

@@ -44,17 +44,20 @@ struct Aims {
     writes: f64,
 }
 
+/// Few enough to wait for nobody, and many.
+const COUNTS: [u32; 2] = [50, 500];
+
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Measure so many rollouts at once; more than one number for one measurement after the other.
-    #[arg(long, value_delimiter = ',', default_values_t = [50])]
+    #[arg(long, value_delimiter = ',', default_values_t = COUNTS)]
     count: Vec<u32>,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { count: vec![50] }
+        Self { count: COUNTS.into() }
     }
 }
 
