@@ -44,8 +44,9 @@ const REST: Duration = Duration::from_secs(3);
 const HEARD: Duration = Duration::from_secs(90);
 
 const KILLS: [Fault; 3] = [Fault::KilledBefore, Fault::KilledDuring, Fault::KilledAfter];
-const ANSWERS: [Fault; 10] = [
+const ANSWERS: [Fault; 11] = [
     Fault::Lost,
+    Fault::Cut,
     Fault::AppliedButLate,
     Fault::Delayed,
     Fault::Refused(409),

@@ -36,6 +36,8 @@ pub enum Fault {
     KilledAfter,
     /// The write is made, and its answer is lost.
     Lost,
+    /// The write is not made, and the connection is cut: to the operator it looks as the one before.
+    Cut,
     /// The write is made, and the answer is that there was no answer in time.
     AppliedButLate,
     /// The write is not made; the answer has this code.
@@ -326,9 +328,11 @@ impl Shared {
                 let _ = self.carry(sent).await;
                 self.kill().await
             }
-            Some(Fault::Lost) => {
+            Some(lost @ (Fault::Lost | Fault::Cut)) => {
+                if lost == Fault::Lost {
+                    let _ = self.carry(sent).await;
+                }
                 // An answer that breaks off is what a cut connection looks like.
-                let _ = self.carry(sent).await;
                 Response::new(half(Bytes::new()))
             }
             Some(Fault::AppliedButLate) => {
