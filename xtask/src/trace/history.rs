@@ -174,6 +174,14 @@ fn revision(answer: &Value) -> Option<u64> {
     text(answer, "/metadata/resourceVersion").parse().ok()
 }
 
+/// UID of the object that a deletion answers with, whole or in a status.
+fn deleted(answer: &Value) -> &str {
+    match uid(answer) {
+        "" => text(answer, "/details/uid"),
+        uid => uid,
+    }
+}
+
 /// Whether an answer is that to a write which took the last finalizer off an object on its way out. It bears the revision
 /// of the write before it, which says nothing about when the object went. Pods have a time to end in.
 fn vanishes(answer: &Value) -> bool {
@@ -207,9 +215,10 @@ impl Fold {
                 .map(|(key, after)| self.step(revision, request, key, after))
                 .collect();
         }
-        let repeated = request.verb == "delete" && self.gone.contains_key(uid(&request.answer));
+        let repeated = request.verb == "delete" && self.gone.contains_key(deleted(&request.answer));
         if repeated && request.code < 400 {
-            // The second answer to a deletion: the last finalizer went in between.
+            // The second answer to a deletion: the last finalizer went in between, or its collection, of which each object may
+            // be gone already, was logged first.
             return Vec::new();
         }
         let key = request.key.clone();

@@ -118,6 +118,21 @@ fn a_collection_is_deleted_object_by_object() {
 }
 
 #[test]
+fn a_candidate_whose_deletion_is_logged_behind_that_of_all_in_its_namespace_is_not_one_that_nobody_owns() {
+    let mut story = Story::new();
+    let uid = story.create(By::User, &Kind::Deployment, "web-candidate", json!({}));
+    let items = [story.get(&Kind::Deployment, "web-candidate")];
+    story.refused(By::User, "deletecollection", &Kind::Deployment, "", 200);
+    story.requests.last_mut().expect("a request").answer = json!({ "kind": "DeploymentList", "items": items });
+    story.refused(By::Operator, "delete", &Kind::Deployment, "web-candidate", 200);
+    story.requests.last_mut().expect("a request").answer =
+        json!({ "kind": "Status", "status": "Success", "details": { "uid": uid } });
+    let history = story.history();
+    assert_eq!(history.steps.len(), 2);
+    assert!(check(&history).is_empty(), "{}", render(&history, &check(&history)));
+}
+
+#[test]
 fn a_write_between_the_listing_and_the_deletion_of_a_collection_hides_no_deletion() {
     let mut story = Story::new();
     let object = json!({ "metadata": { "finalizers": ["x"] }, "status": {} });
