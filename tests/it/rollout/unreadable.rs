@@ -44,10 +44,15 @@ pub async fn grow(client: &Client, crd: &str, known: &str, newer: &str) {
     panic!("the CRD {crd} changes all the time");
 }
 
+/// Objects of a kind as they are stored, whether they can be read or not.
+fn raw<K: Resource<DynamicType = ()>>(world: &World) -> Api<DynamicObject> {
+    let kind = ApiResource::erase::<K>(&());
+    Api::namespaced_with(world.client.clone(), &world.namespace, &kind)
+}
+
 /// Writes an object that only a newer operator can read; the API server may need a moment to know its new CRD.
 pub async fn write<K: Resource<DynamicType = ()>>(world: &World, name: &str, object: Value, status: bool) {
-    let kind = ApiResource::erase::<K>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &kind);
+    let (kind, api) = (ApiResource::erase::<K>(&()), raw::<K>(world));
     let patch = Patch::Apply(json!({ "apiVersion": kind.api_version, "kind": kind.kind,
         "metadata": { "name": name }, "spec": object["spec"], "status": object["status"] }));
     let newer = PatchParams::apply("newer").force();
@@ -64,6 +69,16 @@ pub async fn write<K: Resource<DynamicType = ()>>(world: &World, name: &str, obj
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     panic!("the newer {name} was not taken");
+}
+
+/// Waits until an object says that it cannot be read.
+async fn says_that_it_cannot_be_read<K: Resource<DynamicType = ()>>(world: &World, name: &str) -> Value {
+    let api = raw::<K>(world);
+    until(&format!("{name} says that it cannot be read"), PATIENCE, || async {
+        let found = serde_json::to_value(api.get(name).await.expect("there")).expect("JSON");
+        condition(&found, "Stalled", "True", "Invalid").then_some(found)
+    })
+    .await
 }
 
 /// A Rollout of a pipeline in the middle of its way, and then three neighbours that cannot be read.
@@ -96,14 +111,7 @@ async fn cluster_neighbours_that_cannot_be_read_stop_no_way_back() {
     scene.held("up", "MinDuration").await;
     among_unreadable(&scene).await;
 
-    let invalid = |o: &Value| condition(o, "Stalled", "True", "Invalid");
-    let kind = ApiResource::erase::<BiasPolicy>(&());
-    let policies: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &kind);
-    until("the policy says that it cannot be read", PATIENCE, || async {
-        let found = serde_json::to_value(policies.get("newer").await.expect("there")).expect("JSON");
-        invalid(&found).then_some(())
-    })
-    .await;
+    says_that_it_cannot_be_read::<BiasPolicy>(&scene, "newer").await;
     // What may apply and cannot be read lets no run start; who has not begun waits behind who cannot be read.
     scene
         .until::<FlywheelPipeline>("eta", PATIENCE, "no run without the policy", |o| {
@@ -126,13 +134,7 @@ async fn cluster_a_run_that_cannot_be_read_says_so() {
     let mut newer = run("eta");
     newer["spec"]["desiredState"] = json!("Rerun");
     write::<FlywheelRun>(&fast, "newer", newer, false).await;
-    let kind = ApiResource::erase::<FlywheelRun>(&());
-    let runs: Api<DynamicObject> = Api::namespaced_with(fast.client.clone(), &fast.namespace, &kind);
-    let said = until("the run says that it cannot be read", PATIENCE, || async {
-        let found = serde_json::to_value(runs.get("newer").await.expect("there")).expect("JSON");
-        condition(&found, "Stalled", "True", "Invalid").then_some(found)
-    })
-    .await;
+    let said = says_that_it_cannot_be_read::<FlywheelRun>(&fast, "newer").await;
     let conditions = said["status"]["conditions"].to_string();
     assert!(
         conditions.contains("spec.desiredState") && conditions.contains("Rerun"),
@@ -214,8 +216,7 @@ async fn cluster_a_rollout_that_cannot_be_read_is_deleted_once_its_candidate_is_
     let newer = json!({ "spec": { "desiredState": "Rewind" } });
     write::<Rollout>(&scene, "up", newer, false).await;
 
-    let kind = ApiResource::erase::<Rollout>(&());
-    let rollouts: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &kind);
+    let rollouts = raw::<Rollout>(&scene);
     rollouts.delete("up", &DeleteParams::default()).await.expect("deleted");
     let versions = scene.api::<ModelVersion>();
     versions
